@@ -1,0 +1,2 @@
+import { hello } from '@posthorn/contracts';
+console.log(hello);

@@ -1,0 +1,27 @@
+/** Jest in ESM mode: TypeScript goes through swc, path aliases are those of tsconfig.json. */
+const lib = (name) => [`^@posthorn/${name}$`, `<rootDir>/libs/${name}/src/index.ts`];
+
+export default {
+  testEnvironment: 'node',
+  testMatch: ['<rootDir>/{apps,libs,test,tools}/**/*.spec.ts'],
+  extensionsToTreatAsEsm: ['.ts'],
+  moduleNameMapper: {
+    ...Object.fromEntries(['contracts', 'bus', 'service', 'database', 'testing'].map(lib)),
+    '^(\\.{1,2}/.*)\\.js$': '$1',
+  },
+  transform: {
+    '^.+\\.ts$': [
+      '@swc/jest',
+      {
+        jsc: {
+          target: 'es2022',
+          parser: { syntax: 'typescript', decorators: true },
+          transform: { legacyDecorator: true, decoratorMetadata: true, useDefineForClassFields: false },
+          keepClassNames: true,
+        },
+        module: { type: 'es6' },
+      },
+    ],
+  },
+  testTimeout: 30_000,
+};
