@@ -1,0 +1,298 @@
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { accessSync, constants, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { delimiter, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { assertPortFree, freePort, GuardedProcess, PortInUseError, stopOrphan } from './process.mjs';
+
+const READY_MS = 15_000;
+
+/**
+ * @typedef {object} NatsOptions
+ * @property {string} dir where the configuration, the log and the store live; made when missing
+ * @property {number} [port] default: a free one
+ * @property {number} [websocketPort] opens a WebSocket listener (without TLS) there; 0 for a free port
+ * @property {string} [config] further lines of configuration: accounts, limits
+ * @property {string} [name] the server's name; default "posthorn"
+ * @property {{ name: string, port: number, routes: number[] }} [cluster]
+ * @property {string} [removeWhenOrphaned] a directory to delete should this process die without stopping the server
+ */
+
+/** One nats-server with JetStream, on the loopback interface only. */
+export class NatsServer {
+  /** @type {GuardedProcess | undefined} */
+  #process;
+  /** @type {string} */
+  #binary;
+  /** @type {NatsOptions} */
+  #options;
+
+  /**
+   * @param {string} binary
+   * @param {NatsOptions} options
+   * @param {{ port: number, websocketPort: number | undefined, monitorPort: number }} ports
+   */
+  constructor(binary, options, { port, websocketPort, monitorPort }) {
+    this.#binary = binary;
+    this.#options = options;
+    this.port = port;
+    this.websocketPort = websocketPort;
+    this.monitorPort = monitorPort;
+    this.url = `nats://127.0.0.1:${port}`;
+  }
+
+  get pid() {
+    return this.#process?.pid;
+  }
+
+  /** Resolves when the server answers clients. Also brings a stopped or killed one back: same port, same store. */
+  async start() {
+    if (this.#process?.alive) return;
+    const { dir } = this.#options;
+    const configFile = join(dir, 'nats.conf');
+    const pidFile = join(dir, 'nats.pid');
+    mkdirSync(dir, { recursive: true });
+    if (existsSync(pidFile)) {
+      const pid = Number(readFileSync(pidFile, 'utf8'));
+      await stopOrphan(pid, { program: 'nats-server', directory: configFile }, 'SIGINT');
+    }
+    await assertPortFree(this.port, 'NATS_PORT', 'NATS');
+    writeFileSync(configFile, this.#configuration());
+    this.#process = new GuardedProcess(this.#binary, ['-c', configFile], {
+      logFile: join(dir, 'nats.log'),
+      stopSignal: 'SIGINT',
+      ...(this.#options.removeWhenOrphaned && {
+        orphanSignal: 'SIGKILL',
+        removeWhenOrphaned: this.#options.removeWhenOrphaned,
+      }),
+    });
+    writeFileSync(pidFile, String(this.#process.pid));
+    await this.#answers(this.#process);
+  }
+
+  /** Ends the server in order. */
+  async stop() {
+    await this.#process?.stop();
+  }
+
+  /** Ends the server as a crash would. */
+  async kill() {
+    await this.#process?.kill('SIGKILL');
+  }
+
+  /** Freezes the process (SIGSTOP) or lets it go on (SIGCONT): a server that is there and does not answer. */
+  freeze() {
+    if (this.pid) process.kill(this.pid, 'SIGSTOP');
+  }
+
+  thaw() {
+    if (this.pid) process.kill(this.pid, 'SIGCONT');
+  }
+
+  /**
+   * A document of the server's monitoring port, `healthz`, `jsz`, `varz`.
+   * @param {string} path
+   * @returns {Promise<any>}
+   */
+  async monitor(path) {
+    const response = await fetch(`http://127.0.0.1:${this.monitorPort}/${path}`);
+    return response.json();
+  }
+
+  #configuration() {
+    const { dir, name = 'posthorn', cluster, config = '' } = this.#options;
+    const lines = [
+      `server_name: ${JSON.stringify(name)}`,
+      `listen: "127.0.0.1:${this.port}"`,
+      `http: "127.0.0.1:${this.monitorPort}"`,
+      'max_payload: 2MB',
+      `jetstream { store_dir: ${JSON.stringify(join(dir, 'store'))} }`,
+    ];
+    if (this.websocketPort) {
+      lines.push(`websocket { listen: "127.0.0.1:${this.websocketPort}", no_tls: true }`);
+    }
+    if (cluster) {
+      const routes = cluster.routes.map((port) => `"nats://127.0.0.1:${port}"`).join(', ');
+      lines.push(
+        `cluster { name: ${cluster.name}, listen: "127.0.0.1:${cluster.port}", routes: [${routes}] }`,
+      );
+    }
+    return `${lines.join('\n')}\n${config}\n`;
+  }
+
+  /** @param {GuardedProcess} server */
+  async #answers(server) {
+    const deadline = Date.now() + READY_MS;
+    while (Date.now() < deadline) {
+      if (!server.alive) {
+        const log = server.logTail();
+        if (log.includes('address already in use')) throw new PortInUseError(this.port, 'NATS_PORT', 'NATS');
+        throw new Error(`nats-server ended at once. Its log says:\n${log}`);
+      }
+      if (await greets(this.port)) return;
+      await sleep(10);
+    }
+    const log = server.logTail();
+    await server.kill();
+    throw new Error(`nats-server did not answer within ${READY_MS / 1000} s. Its log says:\n${log}`);
+  }
+}
+
+/**
+ * Starts one server.
+ * @param {NatsOptions} options
+ * @returns {Promise<NatsServer>}
+ */
+export async function startNatsServer(options) {
+  const binary = await ensureNatsServer();
+  for (let attempt = 1; ; attempt++) {
+    const server = new NatsServer(binary, options, {
+      port: options.port ?? (await freePort()),
+      websocketPort: options.websocketPort === 0 ? await freePort() : options.websocketPort,
+      monitorPort: await freePort(),
+    });
+    try {
+      await server.start();
+      return server;
+    } catch (error) {
+      // A free port may be taken between the look and the use.
+      if (!(error instanceof PortInUseError) || options.port !== undefined || attempt === 3) throw error;
+    }
+  }
+}
+
+/**
+ * Starts a cluster and waits until its JetStream has a leader that all servers agree on.
+ * @param {{ dir: string, size?: number, config?: string, removeWhenOrphaned?: string }} options
+ * @returns {Promise<NatsServer[]>}
+ */
+export async function startNatsCluster({ dir, size = 3, config, removeWhenOrphaned }) {
+  const routes = await Promise.all(Array.from({ length: size }, freePort));
+  const servers = await Promise.all(
+    routes.map((port, index) =>
+      startNatsServer({
+        dir: join(dir, `nats-${index + 1}`),
+        name: `nats-${index + 1}`,
+        cluster: { name: 'posthorn', port, routes },
+        config,
+        removeWhenOrphaned,
+      }),
+    ),
+  );
+  await natsClusterSettled(servers);
+  return servers;
+}
+
+/**
+ * Resolves when all these servers know one JetStream leader.
+ * @param {NatsServer[]} servers
+ */
+export async function natsClusterSettled(servers) {
+  const deadline = Date.now() + 30_000;
+  while (Date.now() < deadline) {
+    const leaders = await Promise.all(
+      servers.map((server) =>
+        server.monitor('jsz').then(
+          (jsz) => jsz.meta_cluster?.leader,
+          () => undefined,
+        ),
+      ),
+    );
+    if (leaders[0] && leaders.every((leader) => leader === leaders[0])) return;
+    await sleep(50);
+  }
+  throw new Error('The NATS servers did not agree on a JetStream leader within 30 s');
+}
+
+/**
+ * The path of the nats-server program; where the machine has none, its package manager is asked to install it.
+ * @param {(line: string) => void} [log]
+ * @returns {Promise<string>}
+ */
+export async function ensureNatsServer(log = () => {}) {
+  const found = findNatsServer();
+  if (found) return found;
+  const root = process.getuid?.() === 0;
+  const sudo = root ? [] : ['sudo', '-n'];
+  if (onPath('apt-get')) {
+    log('installing nats-server with apt-get');
+    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+    run([...sudo, 'apt-get', 'update'], env);
+    run([...sudo, 'apt-get', 'install', '-y', 'nats-server'], env);
+    // The package also starts a service on 4222, the port that we are about to use.
+    if (existsSync('/run/systemd/system'))
+      run([...sudo, 'systemctl', 'disable', '--now', 'nats-server'], env);
+  } else if (onPath('brew')) {
+    log('installing nats-server with Homebrew');
+    run(['brew', 'install', 'nats-server'], process.env);
+  }
+  const installed = findNatsServer();
+  if (installed) return installed;
+  throw new Error(
+    [
+      'No nats-server program was found, and this machine’s package manager did not bring one.',
+      'Install it (https://github.com/nats-io/nats-server/releases) and set NATS_SERVER_BIN to its path,',
+      'or run one elsewhere and set NATS_URL, for example:',
+      '  docker run -p 4222:4222 nats:2.12 -js',
+      '  NATS_URL=nats://127.0.0.1:4222 npm start',
+    ].join('\n'),
+  );
+}
+
+function findNatsServer() {
+  const named = process.env.NATS_SERVER_BIN;
+  if (named) {
+    if (isProgram(named)) return named;
+    throw new Error(
+      `NATS_SERVER_BIN is "${named}", which is not a program that can be run. Set it to the path of nats-server.`,
+    );
+  }
+  return onPath('nats-server');
+}
+
+/** @param {string} program */
+function onPath(program) {
+  const folders = [
+    ...(process.env.PATH ?? '').split(delimiter),
+    '/usr/sbin',
+    '/usr/local/bin',
+    '/opt/homebrew/bin',
+  ];
+  return folders.map((folder) => join(folder, program)).find(isProgram);
+}
+
+/** @param {string} path */
+function isProgram(path) {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Failures are left to the search that follows: what counts is whether there is a program.
+ * @param {string[]} command
+ * @param {NodeJS.ProcessEnv} env
+ */
+function run([program = '', ...args], env) {
+  spawnSync(program, args, { env, stdio: ['ignore', 'ignore', 'inherit'] });
+}
+
+/**
+ * Whether a NATS server greets on this port.
+ * @param {number} port
+ */
+async function greets(port) {
+  const socket = connect(port, '127.0.0.1');
+  try {
+    const [chunk] = await once(socket, 'data', { signal: AbortSignal.timeout(1_000) });
+    return String(chunk).startsWith('INFO ');
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
