@@ -1,4 +1,5 @@
 /** Jest in ESM mode: TypeScript goes through swc, path aliases are those of tsconfig.json. */
+/** @param {string} name */
 const lib = (name) => [`^@posthorn/${name}$`, `<rootDir>/libs/${name}/src/index.ts`];
 
 export default {

@@ -1,2 +1,1 @@
-import { hello } from '@posthorn/contracts';
-console.log(hello);
+export {};

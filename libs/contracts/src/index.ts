@@ -1,1 +1,108 @@
-export { hello } from './hello.js';
+/** What everybody agrees on: topics, subjects, positions, principals, permissions, errors, calls between apps. */
+export type { Access, CatalogueEntry, Parameter } from './catalogue/entry.js';
+export * from './catalogue/index.js';
+export { CLOSE, type Close } from './close-code.js';
+export {
+  EVENT_ID_LIMIT,
+  HEADER,
+  type IdempotencyScope,
+  messageId,
+  PAYLOAD_LIMIT,
+} from './envelope.js';
+export {
+  assertMayPublish,
+  assertMaySubscribe,
+  assertPrivileged,
+  filtersFor,
+  isPattern,
+  mayReceive,
+  parseTarget,
+  type Target,
+} from './permission.js';
+export { formatPosition, makeEpoch, type Position, parsePosition, type StreamRecord } from './position.js';
+export {
+  isPrivileged,
+  type Permissions,
+  type Principal,
+  principalId,
+  principalOfClaims,
+  type Role,
+  type Room,
+} from './principal.js';
+export {
+  asProblem,
+  type Finding,
+  isProblemCode,
+  PROBLEMS,
+  type ProblemCode,
+  type ProblemDocument,
+  ProblemError,
+  type ProblemOptions,
+  toProblemDocument,
+} from './problem.js';
+export {
+  AUTH_CALLS,
+  type KeyPurpose,
+  type Revocation,
+  RevokeRequest,
+  type SignReply,
+  SignRequest,
+} from './rpc/auth.js';
+export {
+  ListNotificationsRequest,
+  NOTIFIER_CALLS,
+  type NotificationPage,
+  PAGE,
+  type SetCommunityReply,
+  SetCommunityRequest,
+} from './rpc/notifier.js';
+export {
+  type AudienceRecord,
+  type CreateAudienceReply,
+  CreateAudienceRequest,
+  type CreateTopicReply,
+  CreateTopicRequest,
+  ListTopicsRequest,
+  type LookupReply,
+  LookupRequest,
+  REGISTRY_CALLS,
+  RETENTION,
+  type TopicRecord,
+} from './rpc/registry.js';
+export * from './schema.js';
+export {
+  audienceKey,
+  BUCKETS,
+  checkName,
+  coversFilter,
+  deadLetterSubject,
+  decodeKey,
+  decodePath,
+  decodeToken,
+  encodeKey,
+  encodePath,
+  encodeToken,
+  liveSubject,
+  matchesFilter,
+  NO_KEY,
+  parseStoredSubject,
+  revocationKey,
+  type Scope,
+  STREAMS,
+  type StoredSubject,
+  storedSubject,
+  topicKey,
+} from './subject.js';
+export {
+  BROADCAST,
+  hasWildcard,
+  hiddenEntry,
+  ownTopic,
+  type Pattern,
+  parseFilters,
+  parsePattern,
+  parseTopic,
+  publicName,
+  type Topic,
+  topicAt,
+} from './topic.js';

@@ -1,0 +1,105 @@
+/** Calls of the registry app (`ph-rpc.registry.*`), and what it projects into the bucket `ph-topics`. */
+import { IsBoolean, IsInt, IsObject, IsOptional, IsString, Length, Max, Min } from 'class-validator';
+
+export const REGISTRY_CALLS = {
+  createAudience: 'ph-rpc.registry.create-audience',
+  createTopic: 'ph-rpc.registry.create-topic',
+  listTopics: 'ph-rpc.registry.list-topics',
+  lookup: 'ph-rpc.registry.lookup',
+} as const;
+
+/** Retention of a topic: one minute to one year, in seconds. */
+export const RETENTION = { min: 60, max: 365 * 24 * 3600 } as const;
+
+export class CreateAudienceRequest {
+  @IsString()
+  @Length(1, 100)
+  name!: string;
+}
+
+export class CreateTopicRequest {
+  @IsString()
+  @Length(1, 100)
+  audience!: string;
+
+  @IsString()
+  @Length(1, 512)
+  topic!: string;
+
+  /** JSON Schema 2020-12 of the payload. */
+  @IsOptional()
+  @IsObject()
+  schema?: Record<string, unknown>;
+
+  /** Seconds for which events can be read back; no longer than the stream's own limit has an effect. */
+  @IsOptional()
+  @IsInt()
+  @Min(RETENTION.min)
+  @Max(RETENTION.max)
+  retention?: number;
+
+  /** False: live only, without position or replay. Default true. */
+  @IsOptional()
+  @IsBoolean()
+  durable?: boolean;
+}
+
+export class ListTopicsRequest {
+  @IsString()
+  @Length(1, 100)
+  audience!: string;
+}
+
+/** Asks for what the bucket does not hold (yet). */
+export class LookupRequest {
+  @IsString()
+  @Length(1, 100)
+  audience!: string;
+
+  /** A topic's path. */
+  @IsOptional()
+  @IsString()
+  @Length(1, 8192)
+  path?: string;
+}
+
+/** An audience as REST shows it; also the value in the bucket under `audienceKey(name)`. */
+export interface AudienceRecord {
+  readonly id: string;
+  readonly name: string;
+  /** ISO 8601. */
+  readonly created_at: string;
+  readonly updated_at: string;
+}
+
+/** A registered topic; also the value in the bucket under `topicKey(audience, path)`. */
+export interface TopicRecord {
+  readonly id: string;
+  readonly topic: string;
+  /** The audience's name. */
+  readonly audience: string;
+  readonly audienceId: string;
+  readonly created_at: string;
+  readonly updated_at: string;
+  /** `<key>.<segments>`; REST does not show it. */
+  readonly path: string;
+  readonly durable: boolean;
+  readonly schema?: Record<string, unknown>;
+  /** Seconds. */
+  readonly retention?: number;
+}
+
+export interface CreateAudienceReply {
+  readonly created: boolean;
+  readonly audience: AudienceRecord;
+}
+
+export interface CreateTopicReply {
+  readonly created: boolean;
+  readonly topic: TopicRecord;
+}
+
+export interface LookupReply {
+  readonly audience: AudienceRecord | null;
+  readonly topic: TopicRecord | null;
+}

@@ -1,0 +1,203 @@
+/**
+ * NATS subjects (docs/protocols/events.md, "Subjects").
+ *
+ * Every segment, key, audience and instance is one token. `encodeToken` is injective, so equal subjects mean
+ * equal audiences, scopes, instances, keys and segments: a topic's identity is its subject.
+ */
+import { ProblemError } from './problem.js';
+
+/** Where an event lives: one deployment of the platform, or the whole cluster. */
+export type Scope = 'local' | 'global';
+
+/** The token that stands where an unkeyed event has its key. A key that is itself `-` is escaped. */
+export const NO_KEY = '-';
+
+const PLAIN = /^[A-Za-z0-9_-]+$/;
+const TOKEN = /^(?:[A-Za-z0-9_-]|=[0-9A-F]{2})+$/;
+const encoder = new TextEncoder();
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/**
+ * One subject token for any text: what is not `A-Z a-z 0-9 _ -` is escaped as `=XX` for each byte of UTF-8.
+ * @throws RangeError for an empty text or one with a lone surrogate, which UTF-8 cannot tell from others.
+ */
+export function encodeToken(text: string): string {
+  if (PLAIN.test(text)) return text;
+  if (text === '' || !text.isWellFormed()) throw new RangeError('not encodable as a subject token');
+  let token = '';
+  for (const byte of encoder.encode(text)) {
+    const char = String.fromCharCode(byte);
+    token += PLAIN.test(char) ? char : `=${byte.toString(16).toUpperCase().padStart(2, '0')}`;
+  }
+  return token;
+}
+
+/**
+ * The text of a token, or undefined where the token is not exactly what {@link encodeToken} writes
+ * (a foreign publisher may use any subject).
+ */
+export function decodeToken(token: string): string | undefined {
+  if (PLAIN.test(token)) return token;
+  if (!TOKEN.test(token)) return undefined;
+  const bytes: number[] = [];
+  for (let i = 0; i < token.length; i++) {
+    if (token[i] === '=') {
+      bytes.push(Number.parseInt(token.slice(i + 1, i + 3), 16));
+      i += 2;
+    } else {
+      bytes.push(token.charCodeAt(i));
+    }
+  }
+  try {
+    const text = decoder.decode(Uint8Array.from(bytes));
+    return encodeToken(text) === token ? text : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The token of a key: as {@link encodeToken}, with `-` itself escaped, null for an unkeyed event. */
+export function encodeKey(key: string | null): string {
+  if (key === null) return NO_KEY;
+  return key === NO_KEY ? '=2D' : encodeToken(key);
+}
+
+/** The key of a token: null for an unkeyed event, undefined for what {@link encodeKey} never writes. */
+export function decodeKey(token: string): string | null | undefined {
+  if (token === NO_KEY) return null;
+  if (token === '=2D') return NO_KEY;
+  return decodeToken(token);
+}
+
+/** `<key>.<segments>`: what follows audience and scope in every subject, and names a topic in its audience. */
+export function encodePath(key: string | null, segments: readonly string[]): string {
+  return `${encodeKey(key)}.${segments.map(encodeToken).join('.')}`;
+}
+
+/** Key and segments of a path, or undefined where it is none of ours. */
+export function decodePath(
+  path: string,
+): { readonly key: string | null; readonly segments: readonly string[] } | undefined {
+  const [keyToken, ...tokens] = path.split('.');
+  if (keyToken === undefined || tokens.length === 0) return undefined;
+  const key = decodeKey(keyToken);
+  if (key === undefined) return undefined;
+  const segments: string[] = [];
+  for (const token of tokens) {
+    const segment = decodeToken(token);
+    if (segment === undefined) return undefined;
+    segments.push(segment);
+  }
+  return { key, segments };
+}
+
+/** The streams and what they hold. */
+export const STREAMS = {
+  global: { name: 'PH_GLOBAL', subjects: 'ph.*.global.>' },
+  local: { name: 'PH_LOCAL', subjects: 'ph.*.local.>' },
+  dead: { name: 'PH_DEAD', subjects: 'ph-dead.>' },
+} as const;
+
+/** KV buckets. Each is a projection that its owner can rebuild from PostgreSQL. */
+export const BUCKETS = {
+  /** Audiences and registered topics; owner: registry. Keys: {@link audienceKey}, {@link topicKey}. */
+  topics: 'ph-topics',
+  /** Revocations; owner: auth. */
+  revoked: 'ph-revoked',
+  /** The epoch of each stream, keyed by the stream's name; owner: registry. */
+  streams: 'ph-streams',
+} as const;
+
+/** The subject under which an event is stored. `path` comes from {@link encodePath} and may hold wildcards. */
+export function storedSubject(audience: string, scope: Scope, instance: string, path: string): string {
+  return scope === 'global'
+    ? `ph.${encodeToken(audience)}.global.${path}`
+    : `ph.${encodeToken(audience)}.local.${encodeToken(instance)}.${path}`;
+}
+
+/** The subject on which the stream republishes it. */
+export function liveSubject(audience: string, scope: Scope, instance: string, path: string): string {
+  return scope === 'global'
+    ? `ph-live.${encodeToken(audience)}.${path}`
+    : `ph-live-local.${encodeToken(audience)}.${encodeToken(instance)}.${path}`;
+}
+
+/** What a stored subject says. */
+export interface StoredSubject {
+  readonly audience: string;
+  readonly scope: Scope;
+  /** The deployment, for scope local; null for global. */
+  readonly instance: string | null;
+  readonly path: string;
+}
+
+/** Takes a stored subject apart, or gives undefined for a subject that is none. */
+export function parseStoredSubject(subject: string): StoredSubject | undefined {
+  const tokens = subject.split('.');
+  const audience = decodeToken(tokens[1] ?? '');
+  if (tokens[0] !== 'ph' || audience === undefined) return undefined;
+  if (tokens[2] === 'global' && tokens.length >= 5) {
+    return { audience, scope: 'global', instance: null, path: tokens.slice(3).join('.') };
+  }
+  if (tokens[2] === 'local' && tokens.length >= 6) {
+    const instance = decodeToken(tokens[3] ?? '');
+    if (instance === undefined) return undefined;
+    return { audience, scope: 'local', instance, path: tokens.slice(4).join('.') };
+  }
+  return undefined;
+}
+
+/** The subject of a consumer's dead letters. */
+export function deadLetterSubject(consumer: string): string {
+  return `ph-dead.${encodeToken(consumer)}`;
+}
+
+/** KV key of an audience in `ph-topics`. */
+export function audienceKey(audience: string): string {
+  return `${encodeToken(audience)}.audience`;
+}
+
+/** KV key of a registered topic in `ph-topics`. */
+export function topicKey(audience: string, path: string): string {
+  return `${encodeToken(audience)}.topic.${path}`;
+}
+
+/** Whether a subject filter (`*`, `>`) takes a subject, by NATS's rules. */
+export function matchesFilter(filter: string, subject: string): boolean {
+  const f = filter.split('.');
+  const s = subject.split('.');
+  for (let i = 0; i < f.length; i++) {
+    if (f[i] === '>') return s.length > i;
+    if (i >= s.length || (f[i] !== '*' && f[i] !== s[i])) return false;
+  }
+  return f.length === s.length;
+}
+
+/** Whether every subject that `inner` takes is taken by `outer` too. Both are filters. */
+export function coversFilter(outer: string, inner: string): boolean {
+  const o = outer.split('.');
+  const n = inner.split('.');
+  for (let i = 0; i < o.length; i++) {
+    if (o[i] === '>') return n.length > i;
+    if (i >= n.length || n[i] === '>') return false;
+    if (o[i] !== '*' && o[i] !== n[i]) return false;
+  }
+  return o.length === n.length;
+}
+
+/** Checks an audience's or an instance's name: 1 to 100 characters of well-formed text. */
+export function checkName(kind: 'audience' | 'instance', name: unknown): string {
+  if (typeof name !== 'string' || name === '' || name.length > 100 || !name.isWellFormed()) {
+    throw new ProblemError('request_invalid', `${kind} must be a text of 1 to 100 characters`);
+  }
+  return name;
+}
+
+/**
+ * KV keys in `ph-revoked` that may hold a revocation of a token: by its id, by its user, by its audience.
+ */
+export const revocationKey = {
+  token: (audience: string, tokenId: string) => `${encodeToken(audience)}.token.${encodeToken(tokenId)}`,
+  user: (audience: string, sub: string) => `${encodeToken(audience)}.user.${encodeToken(sub)}`,
+  audience: (audience: string) => `${encodeToken(audience)}.all`,
+} as const;
