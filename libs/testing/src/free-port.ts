@@ -1,0 +1,1 @@
+export { freePort } from '../../../tools/embedded/process.mjs';
