@@ -1,1 +1,71 @@
-export {};
+export {
+  createService,
+  runMain,
+  type Service,
+  type ServiceOptions,
+  startWorker,
+  type WaitOptions,
+  waitFor,
+} from './bootstrap.js';
+export {
+  atLeastOne,
+  ConfigError,
+  type ConfigFinding,
+  type ConfigOf,
+  type ConfigRow,
+  type ConfigRule,
+  choice,
+  describeConfig,
+  duration,
+  type Field,
+  flag,
+  integer,
+  list,
+  readConfig,
+  secret,
+  shared,
+  text,
+  url,
+} from './config.js';
+export {
+  type Check,
+  Health,
+  healthResponse,
+  listenError,
+  metricsResponse,
+  type ProbeResponse,
+  type ProbeServer,
+  type Readiness,
+  startProbeServer,
+} from './health.js';
+export {
+  type Condition,
+  createLogger,
+  type Logger,
+  type LoggerOptions,
+  nestLogger,
+  onceUntil,
+} from './logger.js';
+export { type Distribution, type LabelSets, type Labels, Level, Metrics, Tally } from './metrics.js';
+export {
+  connectNats,
+  type NatsContext,
+  type NatsIdentity,
+  type NatsLink,
+  type NatsSettings,
+  natsOptions,
+} from './nats.js';
+export { ProblemFilter, toProblem, writeProblem } from './problem-filter.js';
+export {
+  type CallOptions,
+  RpcClient,
+  RpcProblemFilter,
+  type RpcProblemFilterOptions,
+  RpcServer,
+  type RpcServerOptions,
+  rpcServerOptions,
+  rpcSubject,
+} from './rpc.js';
+export { type Budgets, PHASES, type Phase, Shutdown, ShutdownBegan, type Step } from './shutdown.js';
+export { StartError } from './start-error.js';
+export { findingsOf, validationPipe } from './validation.js';

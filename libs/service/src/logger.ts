@@ -1,0 +1,110 @@
+import type { LoggerService } from '@nestjs/common';
+import { type DestinationStream, type LevelWithSilent, type Logger, pino, stdSerializers } from 'pino';
+
+export type { Logger };
+
+/** Who logs, and how much. */
+export interface LoggerOptions {
+  readonly app: string;
+  readonly instance?: string;
+  readonly level?: LevelWithSilent;
+  /** Where the lines go; standard output when not given. */
+  readonly destination?: DestinationStream;
+}
+
+/** Fields whose values never reach a log, whatever object they come in with. */
+const HIDDEN = [
+  'authorization',
+  'Authorization',
+  'cookie',
+  'token',
+  'accessToken',
+  'access_token',
+  'refresh_token',
+  'jwt',
+  'key',
+  'apiKey',
+  'secret',
+  'jwtSecret',
+  'keySecret',
+  'clientSecret',
+  'password',
+  'pass',
+  'payload',
+];
+
+/** A JSON logger: one line per event, ISO times, level names, secrets censored up to three levels deep. */
+export function createLogger({ app, instance, level = 'info', destination }: LoggerOptions): Logger {
+  return pino(
+    {
+      level,
+      base: { app, ...(instance ? { instance } : {}) },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      serializers: { err: stdSerializers.errWithCause },
+      redact: {
+        paths: HIDDEN.flatMap((name) => [name, `*.${name}`, `*.*.${name}`]),
+        censor: '[hidden]',
+      },
+    },
+    // Synchronous, so that the last line before an exit is never lost.
+    destination ?? pino.destination({ fd: 1, sync: true }),
+  );
+}
+
+/**
+ * Nest's own lines through the same logger: `NestFactory.create(module, { logger: nestLogger(logger) })`.
+ * Nest puts the context last, and for errors the stack before it.
+ */
+export function nestLogger(logger: Logger): LoggerService {
+  const write =
+    (level: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace') =>
+    (message: unknown, ...rest: unknown[]) => {
+      const context = typeof rest.at(-1) === 'string' ? (rest.pop() as string) : undefined;
+      const stack = typeof rest[0] === 'string' ? rest[0] : undefined;
+      const fields = { ...(context ? { context } : {}), ...(stack ? { stack } : {}) };
+      if (message instanceof Error) logger[level]({ ...fields, err: message }, message.message);
+      else logger[level](fields, typeof message === 'string' ? message : JSON.stringify(message));
+    };
+  return {
+    fatal: write('fatal'),
+    error: write('error'),
+    warn: write('warn'),
+    // Nest announces each module and route at this level: worth a line when debugging, noise in operation.
+    log: write('debug'),
+    debug: write('debug'),
+    verbose: write('trace'),
+  };
+}
+
+/** A condition that is logged once when it begins and once when it ends, however often it is reported. */
+export interface Condition {
+  /** Whether it holds now. */
+  readonly holds: boolean;
+  begin(fields?: object): void;
+  end(fields?: object): void;
+}
+
+/**
+ * A condition such as "waiting for NATS": `begin` logs a warning the first time only, `end` logs that it is
+ * over, with how long it held in `seconds`, and only if it had begun.
+ */
+export function onceUntil(logger: Logger, messages: { begins: string; ends: string }): Condition {
+  let since: number | undefined;
+  return {
+    get holds() {
+      return since !== undefined;
+    },
+    begin(fields = {}) {
+      if (since !== undefined) return;
+      since = performance.now();
+      logger.warn(fields, messages.begins);
+    },
+    end(fields = {}) {
+      if (since === undefined) return;
+      const seconds = Math.round(performance.now() - since) / 1_000;
+      since = undefined;
+      logger.info({ ...fields, seconds }, messages.ends);
+    },
+  };
+}

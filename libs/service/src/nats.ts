@@ -1,0 +1,170 @@
+import { readFileSync } from 'node:fs';
+import {
+  connect,
+  credsAuthenticator,
+  type NatsConnection,
+  type NodeConnectionOptions,
+} from '@nats-io/transport-node';
+import { waitFor } from './bootstrap.js';
+import type { Health } from './health.js';
+import { type Logger, onceUntil } from './logger.js';
+
+/** Who we are to NATS, when the URL does not say it. */
+export interface NatsIdentity {
+  readonly user?: string | undefined;
+  readonly password?: string | undefined;
+  /** Path of a credentials file; read anew at each connection, so that it can be rotated. */
+  readonly credsFile?: string | undefined;
+}
+
+/** What a process needs in order to connect. */
+export interface NatsSettings extends NatsIdentity {
+  /** One or more `nats://` or `tls://` URLs of one cluster, separated by commas. */
+  readonly url: string;
+  /** The name that the servers' monitoring shows, for example `gateway-7f9c`. */
+  readonly name: string;
+  /** Prefix of reply subjects, so that an app's permissions can be limited to its own. */
+  readonly inboxPrefix?: string;
+}
+
+/** Where a connection reports to. */
+export interface NatsContext {
+  readonly logger: Logger;
+  readonly health: Health;
+  /** Ends the waiting for the first connection. */
+  readonly signal?: AbortSignal;
+}
+
+/** A connection that stays: it reconnects for as long as the process lives. */
+export interface NatsLink {
+  readonly connection: NatsConnection;
+  /** The prefix of its reply subjects, when it is not NATS's own. */
+  readonly inboxPrefix: string | undefined;
+  /** Whether the servers can be reached now. While they cannot, nats.js drops what is published. */
+  isConnected(): boolean;
+  /** Calls `listener` at each loss (`false`) and return (`true`). Returns the way to stop it. */
+  watch(listener: (connected: boolean) => void): () => void;
+  /** Sends what is buffered, ends all subscriptions, and closes. */
+  close(): Promise<void>;
+}
+
+/**
+ * Connects to NATS, waiting for it if need be, and keeps the health check `nats` up to date. Losing and
+ * regaining the servers is logged once each; credentials never are.
+ */
+export async function connectNats({
+  logger,
+  health,
+  signal,
+  ...settings
+}: NatsSettings & NatsContext): Promise<NatsLink> {
+  const options = natsOptions(settings);
+  const connection = await waitFor('nats', () => connect(options), { logger, health, signal });
+  // Servers that did not answer the first time were taken out of the pool: they may be the ones to fail over to.
+  const known = connection.getServers().map(({ listen }) => listen);
+  connection.setServers([...new Set([...known, ...options.servers.map(withoutScheme)])]);
+  return follow(connection, settings.inboxPrefix, logger, health);
+}
+
+/**
+ * The options of every connection that a process opens. Not `waitOnFirstConnect`: it hides why the first
+ * connection fails, a wrong password included, and cannot be ended; {@link waitFor} does both.
+ */
+export function natsOptions({ url, name, inboxPrefix, user, password, credsFile }: NatsSettings) {
+  const urls = url.split(',').map((one) => new URL(one.trim()));
+  const { username, password: secret } = urls.find((one) => one.username) ?? { username: '', password: '' };
+  const inUrl = secret
+    ? { user: decodeURIComponent(username), pass: decodeURIComponent(secret) }
+    : { token: decodeURIComponent(username) };
+  return {
+    servers: urls.map((one) => `${one.protocol}//${one.host}`),
+    name,
+    ...(inboxPrefix ? { inboxPrefix } : {}),
+    ...(username ? inUrl : {}),
+    ...(user ? { user, pass: password ?? '' } : {}),
+    ...(credsFile ? { authenticator: credsAuthenticator(() => readFileSync(credsFile)) } : {}),
+    ...(urls.some((one) => one.protocol === 'tls:') ? { tls: {} } : {}),
+    timeout: 5_000,
+    // A peer that vanished without closing is noticed after two unanswered pings; the default is minutes.
+    pingInterval: 10_000,
+    maxPingOut: 2,
+    maxReconnectAttempts: -1,
+    reconnectTimeWait: 250,
+    reconnectJitter: 250,
+    reconnectJitterTLS: 250,
+    // Credentials may be rotated on the servers first: two refusals in a row are no reason to give up for good.
+    ignoreAuthErrorAbort: true,
+  } satisfies NodeConnectionOptions;
+}
+
+function withoutScheme(server: string): string {
+  return server.replace(/^\w+:\/\//, '');
+}
+
+function follow(
+  connection: NatsConnection,
+  inboxPrefix: string | undefined,
+  logger: Logger,
+  health: Health,
+): NatsLink {
+  const listeners = new Set<(connected: boolean) => void>();
+  const lost = onceUntil(logger, { begins: 'NATS connection lost', ends: 'NATS connection is back' });
+  let connected = true;
+  let closing = false;
+
+  const turn = (now: boolean, detail?: string) => {
+    if (connected === now) return;
+    connected = now;
+    health.set('nats', now, detail);
+    for (const listener of [...listeners]) listener(now);
+  };
+
+  const watchStatus = async () => {
+    for await (const status of connection.status()) {
+      switch (status.type) {
+        case 'disconnect':
+          if (!closing) lost.begin({ server: status.server });
+          turn(false, 'disconnected');
+          break;
+        case 'reconnect':
+          lost.end({ server: status.server });
+          turn(true);
+          break;
+        case 'error':
+          logger.error({ err: status.error }, 'NATS reported an error');
+          break;
+        case 'slowConsumer':
+          logger.warn({ pending: status.pending }, 'NATS subscription is falling behind');
+          break;
+        case 'ldm':
+          logger.info({ server: status.server }, 'NATS server is about to shut down');
+          break;
+      }
+    }
+  };
+  watchStatus().catch((err: unknown) => logger.error({ err }, 'NATS status ended'));
+
+  connection
+    .closed()
+    .then((err) => {
+      turn(false, 'closed');
+      if (!closing) logger.error({ err }, 'NATS connection closed for good');
+    })
+    .catch((err: unknown) => logger.error({ err }, 'NATS connection ended'));
+
+  return {
+    connection,
+    inboxPrefix,
+    isConnected: () => connected,
+    watch(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    async close() {
+      if (closing || connection.isClosed()) return;
+      closing = true;
+      // Draining asks the server for a pong: without a server it would wait for the next one.
+      await (connected ? connection.drain() : connection.close());
+    },
+  };
+}
