@@ -169,7 +169,7 @@ export async function startNatsServer(options) {
  */
 export async function startNatsCluster({ dir, size = 3, config, removeWhenOrphaned }) {
   const routes = await Promise.all(Array.from({ length: size }, freePort));
-  const servers = await Promise.all(
+  const starts = await Promise.allSettled(
     routes.map((port, index) =>
       startNatsServer({
         dir: join(dir, `nats-${index + 1}`),
@@ -180,8 +180,16 @@ export async function startNatsCluster({ dir, size = 3, config, removeWhenOrphan
       }),
     ),
   );
-  await natsClusterSettled(servers);
-  return servers;
+  const servers = starts.flatMap((start) => (start.status === 'fulfilled' ? [start.value] : []));
+  try {
+    const failed = starts.find((start) => start.status === 'rejected');
+    if (failed) throw failed.reason;
+    await natsClusterSettled(servers);
+    return servers;
+  } catch (error) {
+    await Promise.all(servers.map((server) => server.kill()));
+    throw error;
+  }
 }
 
 /**

@@ -6,8 +6,8 @@ import { AppProcess } from '../../../tools/embedded/app.mjs';
 import { type NatsServer, startNatsServer } from '../../../tools/embedded/nats.mjs';
 import { type PostgresServer, startPostgresServer } from '../../../tools/embedded/postgres.mjs';
 import { freePort } from './free-port.js';
-import { startTcpProxy, TcpProxy } from './tcp-proxy.js';
-import { tempDir } from './temp-dir.js';
+import { startTcpProxy, type TcpProxy } from './tcp-proxy.js';
+import { startInTempDir } from './temp-dir.js';
 
 const DATABASE = 'posthorn';
 const MIB = 1024 * 1024;
@@ -32,20 +32,40 @@ export interface TokenClaims {
 }
 
 /** NATS, PostgreSQL and the four apps, as processes on free ports with data of their own. */
-export class Cluster implements AsyncDisposable {
-  readonly #links: Map<AppProcess, TcpProxy>;
-  readonly #dispose: () => Promise<void>;
+export class Cluster {
+  /** What tokens are signed with, and keys are encrypted with. */
+  readonly secrets = { jwt: secret(), key: secret() };
+  readonly apps: Record<AppName, AppProcess[]> = { auth: [], registry: [], notifier: [], gateway: [] };
+  nats!: NatsServer;
+  postgres!: PostgresServer;
+  readonly #dir: string;
+  readonly #options: ClusterOptions;
+  readonly #links = new Map<AppProcess, TcpProxy>();
 
-  constructor(
-    readonly nats: NatsServer,
-    readonly postgres: PostgresServer,
-    readonly apps: Readonly<Record<AppName, readonly AppProcess[]>>,
-    readonly secrets: { readonly jwt: string; readonly key: string },
-    links: Map<AppProcess, TcpProxy>,
-    dispose: () => Promise<void>,
-  ) {
-    this.#links = links;
-    this.#dispose = dispose;
+  constructor(dir: string, options: ClusterOptions) {
+    this.#dir = dir;
+    this.#options = options;
+  }
+
+  /** Starts everything. Called by {@link startCluster}. */
+  async start(): Promise<void> {
+    const common = { removeWhenOrphaned: this.#dir };
+    [this.nats, this.postgres] = await Promise.all([
+      startNatsServer({ ...common, dir: join(this.#dir, 'nats') }),
+      startPostgresServer({ ...common, dir: join(this.#dir, 'postgres'), password: secret(), fast: true }),
+    ]);
+    await this.postgres.ensureDatabase(DATABASE);
+    for (const name of apps) {
+      for (let index = 0; index < (this.#options.replicas?.[name] ?? 1); index++) await this.#add(name);
+    }
+    await Promise.all(this.#processes().map((app) => app.start()));
+  }
+
+  /** Starts one more process of an app, and resolves when it is ready. */
+  async addReplica(name: AppName): Promise<AppProcess> {
+    const app = await this.#add(name);
+    await app.start();
+    return app;
   }
 
   get natsUrl(): string {
@@ -59,11 +79,6 @@ export class Cluster implements AsyncDisposable {
   /** `http://127.0.0.1:<port>` of each gateway. */
   get gatewayUrls(): string[] {
     return this.apps.gateway.map((gateway) => gateway.url);
-  }
-
-  /** The first gateway's URL. */
-  get gatewayUrl(): string {
-    return this.app('gateway').url;
   }
 
   /** One process: to kill, stop, restart, freeze. */
@@ -85,92 +100,62 @@ export class Cluster implements AsyncDisposable {
     return signToken(this.secrets.jwt, claims);
   }
 
-  /** Ends everything and removes its data. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#dispose();
+  /** Ends every process as a crash would. */
+  async kill(): Promise<void> {
+    await Promise.all(this.#processes().map((app) => app.kill()));
+    await Promise.all([...this.#links.values()].map((link) => link[Symbol.asyncDispose]()));
+    await Promise.all([this.nats?.kill(), this.postgres?.kill()]);
+  }
+
+  #processes(): AppProcess[] {
+    return Object.values(this.apps).flat();
+  }
+
+  async #add(name: AppName): Promise<AppProcess> {
+    const port = await freePort();
+    const link = this.#options.links ? await startTcpProxy(() => this.nats.port) : undefined;
+    const app = new AppProcess({
+      name,
+      port,
+      logFile: join(this.#dir, `${name}-${this.apps[name].length}.log`),
+      removeWhenOrphaned: this.#dir,
+      env: {
+        NODE_ENV: 'test',
+        HOST: '127.0.0.1',
+        NATS_URL: link ? `nats://127.0.0.1:${link.port}` : this.natsUrl,
+        DATABASE_URL: this.databaseUrl,
+        JWT_SECRET: this.secrets.jwt,
+        KEY_SECRET: this.secrets.key,
+        PUBLIC_WS_URL: `ws://127.0.0.1:${port}`,
+        STREAM_MAX_BYTES: String(256 * MIB),
+        ...this.#options.env,
+      },
+    });
+    this.apps[name].push(app);
+    if (link) this.#links.set(app, link);
+    return app;
   }
 }
+
+/** A cluster; disposing of it ends everything and removes its data. */
+export type TestCluster = Cluster & AsyncDisposable;
 
 /**
  * Starts a cluster, and resolves when every app is ready.
  * @throws when `dist/` does not hold the sources as they are
  */
-export async function startCluster(options: ClusterOptions = {}): Promise<Cluster> {
+export async function startCluster(options: ClusterOptions = {}): Promise<TestCluster> {
   if (!buildIsFresh()) throw new Error('dist/ is missing or older than the sources: run npm run build');
-  const dir = await tempDir();
-  const opened: { kill(): Promise<void> }[] = [];
-  const links = new Map<AppProcess, TcpProxy>();
-  const dispose = async (): Promise<void> => {
-    await Promise.all(opened.map((server) => server.kill()));
-    await Promise.all([...links.values()].map((link) => link[Symbol.asyncDispose]()));
-    await dir[Symbol.asyncDispose]();
-  };
-  try {
-    return await open(options, dir.path, { opened, links, dispose });
-  } catch (error) {
-    await dispose();
-    throw error;
-  }
-}
-
-interface Opened {
-  opened: { kill(): Promise<void> }[];
-  links: Map<AppProcess, TcpProxy>;
-  dispose: () => Promise<void>;
-}
-
-async function open(
-  options: ClusterOptions,
-  dir: string,
-  { opened, links, dispose }: Opened,
-): Promise<Cluster> {
-  const [nats, postgres] = await Promise.all([
-    startNatsServer({ dir: join(dir, 'nats'), removeWhenOrphaned: dir }),
-    startPostgresServer({
-      dir: join(dir, 'postgres'),
-      password: secret(),
-      fast: true,
-      removeWhenOrphaned: dir,
-    }),
-  ]);
-  opened.push(nats, postgres);
-  const secrets = { jwt: secret(), key: secret() };
-  const configuration = {
-    NODE_ENV: 'test',
-    HOST: '127.0.0.1',
-    DATABASE_URL: await postgres.ensureDatabase(DATABASE),
-    JWT_SECRET: secrets.jwt,
-    KEY_SECRET: secrets.key,
-    LOG_LEVEL: 'info',
-    STREAM_MAX_BYTES: String(256 * MIB),
-    ...options.env,
-  };
-
-  const startApp = async (name: AppName, index: number): Promise<AppProcess> => {
-    const port = await freePort();
-    const link = options.links ? await startTcpProxy(nats.port) : undefined;
-    const app = new AppProcess({
-      name,
-      port,
-      logFile: join(dir, `${name}-${index}.log`),
-      removeWhenOrphaned: dir,
-      env: {
-        NATS_URL: link ? `nats://127.0.0.1:${link.port}` : nats.url,
-        PUBLIC_WS_URL: `ws://127.0.0.1:${port}`,
-        ...configuration,
-      },
-    });
-    opened.push(app);
-    if (link) links.set(app, link);
-    await app.start();
-    return app;
-  };
-  const startAll = (name: AppName): Promise<AppProcess[]> =>
-    Promise.all(Array.from({ length: options.replicas?.[name] ?? 1 }, (_, index) => startApp(name, index)));
-
-  const started = await Promise.all(apps.map(async (name) => [name, await startAll(name)] as const));
-  const processes = Object.fromEntries(started) as Record<AppName, AppProcess[]>;
-  return new Cluster(nats, postgres, processes, secrets, links, dispose);
+  return startInTempDir(async (dir) => {
+    const cluster = new Cluster(dir, options);
+    try {
+      await cluster.start();
+      return cluster;
+    } catch (error) {
+      await cluster.kill();
+      throw error;
+    }
+  });
 }
 
 /** Signs a token as an identity provider with the shared secret would. */

@@ -1,5 +1,11 @@
 export { type AppName, AppProcess } from './app-process.js';
-export { Cluster, type ClusterOptions, startCluster, type TokenClaims } from './cluster.js';
+export {
+  type ClusterOptions,
+  signToken,
+  startCluster,
+  type TestCluster,
+  type TokenClaims,
+} from './cluster.js';
 export { freePort } from './free-port.js';
 export {
   natsClusterSettled,

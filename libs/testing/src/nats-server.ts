@@ -4,7 +4,7 @@ import {
   startNatsCluster as startClusterIn,
   startNatsServer,
 } from '../../../tools/embedded/nats.mjs';
-import { tempDir } from './temp-dir.js';
+import { startInTempDir } from './temp-dir.js';
 
 export { natsClusterSettled };
 
@@ -16,40 +16,34 @@ export type TestNats = NatsServer & AsyncDisposable;
  * @param options.websocket also listen for WebSockets; its port is `websocketPort`
  * @param options.config further lines of server configuration (accounts, limits)
  */
-export async function startNats(options: { websocket?: boolean; config?: string } = {}): Promise<TestNats> {
-  const dir = await tempDir();
-  const server = await startNatsServer({
-    dir: dir.path,
-    removeWhenOrphaned: dir.path,
-    ...(options.websocket && { websocketPort: 0 }),
-    ...(options.config && { config: options.config }),
-  });
-  return Object.assign(server, {
-    [Symbol.asyncDispose]: async () => {
-      await server.kill();
-      await dir[Symbol.asyncDispose]();
-    },
-  });
+export function startNats(options: { websocket?: boolean; config?: string } = {}): Promise<TestNats> {
+  return startInTempDir((dir) =>
+    startNatsServer({
+      dir,
+      removeWhenOrphaned: dir,
+      ...(options.websocket && { websocketPort: 0 }),
+      ...(options.config && { config: options.config }),
+    }),
+  );
 }
 
+/** Servers that share one JetStream. */
 export interface TestNatsCluster extends AsyncDisposable {
   servers: NatsServer[];
   /** For clients: all servers, separated by commas. */
   url: string;
 }
 
-/** Starts servers that share one JetStream, and resolves when it has a leader. */
-export async function startNatsCluster(
-  options: { size?: number; config?: string } = {},
-): Promise<TestNatsCluster> {
-  const dir = await tempDir();
-  const servers = await startClusterIn({ ...options, dir: dir.path, removeWhenOrphaned: dir.path });
-  return {
-    servers,
-    url: servers.map((server) => server.url).join(','),
-    [Symbol.asyncDispose]: async () => {
-      await Promise.all(servers.map((server) => server.kill()));
-      await dir[Symbol.asyncDispose]();
-    },
-  };
+/** Starts such servers, three unless told otherwise, and resolves when their JetStream has a leader. */
+export function startNatsCluster(options: { size?: number; config?: string } = {}): Promise<TestNatsCluster> {
+  return startInTempDir(async (dir) => {
+    const servers = await startClusterIn({ ...options, dir, removeWhenOrphaned: dir });
+    return {
+      servers,
+      url: servers.map((server) => server.url).join(','),
+      kill: async () => {
+        await Promise.all(servers.map((server) => server.kill()));
+      },
+    };
+  });
 }

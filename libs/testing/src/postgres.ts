@@ -2,26 +2,16 @@ import { randomUUID } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import pg from 'pg';
 import { type PostgresServer, startPostgresServer } from '../../../tools/embedded/postgres.mjs';
-import { tempDir } from './temp-dir.js';
+import { startInTempDir } from './temp-dir.js';
 
 /** A PostgreSQL server of its own; disposing of it ends it and removes its data. */
 export type TestPostgres = PostgresServer & AsyncDisposable;
 
 /** Starts a server on a free loopback port, in about half a second. For tests that kill it; others share one. */
-export async function startPostgres(): Promise<TestPostgres> {
-  const dir = await tempDir();
-  const server = await startPostgresServer({
-    dir: dir.path,
-    password: randomUUID(),
-    fast: true,
-    removeWhenOrphaned: dir.path,
-  });
-  return Object.assign(server, {
-    [Symbol.asyncDispose]: async () => {
-      await server.kill();
-      await dir[Symbol.asyncDispose]();
-    },
-  });
+export function startPostgres(): Promise<TestPostgres> {
+  return startInTempDir((dir) =>
+    startPostgresServer({ dir, password: randomUUID(), fast: true, removeWhenOrphaned: dir }),
+  );
 }
 
 export interface TestDatabase extends AsyncDisposable {

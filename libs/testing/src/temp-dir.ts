@@ -16,3 +16,23 @@ export async function tempDir(): Promise<TempDir> {
     [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 }),
   };
 }
+
+/** Starts something that keeps its data in a directory; disposing of it kills it and removes the directory. */
+export async function startInTempDir<T extends { kill(): Promise<void> }>(
+  start: (path: string) => Promise<T>,
+): Promise<T & AsyncDisposable> {
+  const dir = await tempDir();
+  const remove = (): PromiseLike<void> => dir[Symbol.asyncDispose]();
+  try {
+    const started = await start(dir.path);
+    return Object.assign(started, {
+      [Symbol.asyncDispose]: async () => {
+        await started.kill();
+        await remove();
+      },
+    });
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+}
