@@ -1,1 +1,10 @@
-export {};
+export {
+  type DatabaseOptions,
+  dataSourceOptions,
+  type OpenDatabaseOptions,
+  openDatabase,
+  type WatchDatabaseOptions,
+  watchDatabase,
+} from './data-source.js';
+export { isConflict, isUnavailable, isUniqueViolation } from './failure.js';
+export { type TransactionOptions, withTransaction } from './transaction.js';
