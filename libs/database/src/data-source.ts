@@ -140,7 +140,7 @@ export function watchDatabase(
     while (!stopped.signal.aborted) {
       const detail = await source.query('SELECT 1').then(
         () => undefined,
-        (error: Error) => error.message || error.name,
+        (error: Error & { code?: string }) => error.message || error.code || error.name,
       );
       if (stopped.signal.aborted) return;
       report(detail === undefined, detail);

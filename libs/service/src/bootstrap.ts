@@ -38,13 +38,19 @@ export async function waitFor<T>(name: string, attempt: () => Promise<T>, option
       health.set(name, true);
       return result;
     } catch (err) {
-      const reason = err instanceof Error ? err.message || err.name : String(err);
+      const reason = reasonOf(err);
       health.set(name, false, reason);
       waiting.begin({ reason });
       logger.debug({ err }, `${name}: attempt failed`);
     }
     await sleep(pause * (1 - random() / 2), undefined, { signal }).catch(() => signal?.throwIfAborted());
   }
+}
+
+/** A refused connection that was tried on several addresses has a code and no message. */
+function reasonOf(error: unknown): string {
+  const { message, code } = (error ?? {}) as { message?: string; code?: string };
+  return message || code || String(error);
 }
 
 /** The part of the configuration that every app has. */

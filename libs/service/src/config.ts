@@ -118,8 +118,8 @@ export function atLeastOne<F extends Record<string, Field<unknown>>>(
       ? undefined
       : {
           name: keys.map((key) => fields[key]?.name).join(' or '),
-          got: 'nothing acceptable',
-          wants: 'at least one of them set',
+          got: 'nothing',
+          wants: 'at least one of them',
         };
 }
 
@@ -246,7 +246,7 @@ export function url<const O extends UrlOptions>(name: string, options: O): Field
     type: several ? 'URLs, comma-separated' : 'URL',
     secret,
     wants: () =>
-      `${several ? 'one or more URLs' : 'a URL'} that begins ${schemes.map((s) => `${s}://`).join(' or ')}`,
+      `${several ? 'one or more URLs that begin' : 'a URL that begins'} ${schemes.map((s) => `${s}://`).join(' or ')}`,
     parse: (value) => ((several ? splitList(value) : [value]).every(accepted) ? value : undefined),
   });
 }

@@ -1,5 +1,6 @@
+import { types } from 'node:util';
 import type { LoggerService } from '@nestjs/common';
-import { type DestinationStream, type LevelWithSilent, type Logger, pino, stdSerializers } from 'pino';
+import { type DestinationStream, type LevelWithSilent, type Logger, pino } from 'pino';
 
 export type { Logger };
 
@@ -33,6 +34,24 @@ const HIDDEN = [
   'payload',
 ];
 
+/**
+ * What a log line keeps of an error: not its other properties, where database errors carry the parameters of
+ * the statement and clients the headers of the request.
+ */
+export function loggedError(error: unknown): unknown {
+  if (!types.isNativeError(error)) return error;
+  const { name, message, stack, cause } = error;
+  const code = 'code' in error ? error.code : undefined;
+  return {
+    type: name,
+    message,
+    ...(code === undefined ? {} : { code }),
+    stack,
+    ...(cause === undefined ? {} : { cause: loggedError(cause) }),
+    ...(error instanceof AggregateError ? { errors: error.errors.map(loggedError) } : {}),
+  };
+}
+
 /** A JSON logger: one line per event, ISO times, level names, secrets censored up to three levels deep. */
 export function createLogger({ app, instance, level = 'info', destination }: LoggerOptions): Logger {
   return pino(
@@ -41,7 +60,7 @@ export function createLogger({ app, instance, level = 'info', destination }: Log
       base: { app, ...(instance ? { instance } : {}) },
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
-      serializers: { err: stdSerializers.errWithCause },
+      serializers: { err: loggedError },
       redact: {
         paths: HIDDEN.flatMap((name) => [name, `*.${name}`, `*.*.${name}`]),
         censor: '[hidden]',

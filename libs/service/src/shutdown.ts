@@ -61,8 +61,9 @@ export class Shutdown {
   /**
    * Takes over the process's signals and its unhandled failures. SIGTERM and SIGINT shut down; a second one
    * ends the process at once. After an unhandled failure nothing in memory can be trusted: log, exit 1.
+   * Returns the way to hand them back.
    */
-  listen(): void {
+  listen(): () => void {
     const onSignal = (signal: NodeJS.Signals) => {
       if (this.#running) {
         this.#logger.warn({ signal }, 'second signal: exiting without finishing');
@@ -70,14 +71,21 @@ export class Shutdown {
       }
       void this.run(signal).then(() => this.#exit(0));
     };
-    process.on('SIGTERM', onSignal);
-    process.on('SIGINT', onSignal);
     const onFailure = (err: unknown, origin: string) => {
       this.#logger.fatal({ err, origin }, 'unhandled failure: exiting');
       this.#exit(1);
     };
+    const onRejection = (reason: unknown) => onFailure(reason, 'unhandledRejection');
+    process.on('SIGTERM', onSignal);
+    process.on('SIGINT', onSignal);
     process.on('uncaughtException', onFailure);
-    process.on('unhandledRejection', (reason) => onFailure(reason, 'unhandledRejection'));
+    process.on('unhandledRejection', onRejection);
+    return () => {
+      process.off('SIGTERM', onSignal);
+      process.off('SIGINT', onSignal);
+      process.off('uncaughtException', onFailure);
+      process.off('unhandledRejection', onRejection);
+    };
   }
 
   /** Runs the phases, once: later calls wait for the same run. Does not end the process. */

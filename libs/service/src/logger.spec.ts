@@ -1,0 +1,79 @@
+import { describe, expect, it } from '@jest/globals';
+import { createLogger, type Logger, nestLogger, onceUntil } from './logger.js';
+
+function recorded(): { logger: Logger; lines: Record<string, unknown>[] } {
+  const lines: Record<string, unknown>[] = [];
+  const logger = createLogger({
+    app: 'auth',
+    instance: 'auth-1',
+    level: 'debug',
+    destination: { write: (line) => void lines.push(JSON.parse(line)) },
+  });
+  return { logger, lines };
+}
+
+describe('createLogger', () => {
+  it('writes one JSON object per event, with the app, the instance, and the name of the level', () => {
+    const { logger, lines } = recorded();
+    logger.info({ topic: 'ping' }, 'published');
+    expect(lines).toMatchObject([
+      { level: 'info', app: 'auth', instance: 'auth-1', topic: 'ping', msg: 'published' },
+    ]);
+  });
+
+  it('hides tokens, keys, secrets and payloads wherever they stand', () => {
+    const { logger, lines } = recorded();
+    logger.info({
+      token: 'sesame',
+      request: { authorization: 'Bearer sesame', path: '/v1/topic' },
+      deep: { headers: { cookie: 'sesame', password: 'sesame' } },
+      event: { key: 'sesame', payload: { word: 'sesame' } },
+    });
+    expect(JSON.stringify(lines)).not.toContain('sesame');
+    expect(lines).toMatchObject([{ token: '[hidden]', request: { path: '/v1/topic' } }]);
+  });
+
+  it('keeps of an error what explains it, through its causes, and none of its other properties', () => {
+    const { logger, lines } = recorded();
+    const cause = Object.assign(new Error('refused'), { code: 'ECONNREFUSED', parameters: ['sesame'] });
+    logger.error({ err: new Error('no answer', { cause }) }, 'failed');
+    expect(lines).toMatchObject([
+      { err: { message: 'no answer', cause: { message: 'refused', code: 'ECONNREFUSED' } } },
+    ]);
+    expect(JSON.stringify(lines)).not.toContain('sesame');
+  });
+});
+
+describe('nestLogger', () => {
+  it("turns Nest's arguments into fields", () => {
+    const { logger, lines } = recorded();
+    const nest = nestLogger(logger);
+    nest.log('Nest application successfully started', 'NestApplication');
+    nest.error('it broke', 'Error: it broke\n    at x', 'Hub');
+    nest.error(new Error('broken'), 'Hub');
+    expect(lines).toMatchObject([
+      { level: 'debug', context: 'NestApplication', msg: 'Nest application successfully started' },
+      { level: 'error', context: 'Hub', stack: 'Error: it broke\n    at x', msg: 'it broke' },
+      { level: 'error', context: 'Hub', err: { message: 'broken' }, msg: 'broken' },
+    ]);
+  });
+});
+
+describe('onceUntil', () => {
+  it('says once that a condition began and once that it ended, each time it comes', () => {
+    const { logger, lines } = recorded();
+    const waiting = onceUntil(logger, { begins: 'waiting for NATS', ends: 'NATS is there' });
+    waiting.end();
+    waiting.begin({ reason: 'refused' });
+    waiting.begin({ reason: 'refused' });
+    expect(waiting.holds).toBe(true);
+    waiting.end();
+    waiting.end();
+    waiting.begin();
+    expect(lines).toMatchObject([
+      { level: 'warn', msg: 'waiting for NATS', reason: 'refused' },
+      { level: 'info', msg: 'NATS is there', seconds: expect.any(Number) },
+      { level: 'warn', msg: 'waiting for NATS' },
+    ]);
+  });
+});
