@@ -1,1 +1,42 @@
-export {};
+/** The event bus: its port, the JetStream driver, the server SDK, and a Nest transport. */
+export { DEAD_HEADER, type DeadLetter, readDeadLetter } from './dead-letters.js';
+export { JetStreamBus, type JetStreamBusOptions } from './jetstream/jetstream-bus.js';
+export { checkEventId } from './jetstream/publisher.js';
+export { provisionStreams, streamConfigs } from './jetstream/stream-config.js';
+export type { Lookup, TopicDirectory } from './jetstream/topic-directory.js';
+export {
+  type EventPayload,
+  JetStreamContext,
+  JetStreamServer,
+  type JetStreamServerOptions,
+} from './nest/jetstream-server.js';
+export type {
+  Bus,
+  BusEvent,
+  BusObserver,
+  Delivery,
+  Draft,
+  DropReason,
+  DurableHandler,
+  DurableOptions,
+  DurableSubscription,
+  Interest,
+  LiveHandler,
+  LiveSubscription,
+  Receipt,
+} from './port.js';
+export {
+  connectPubSub,
+  type EventInfo,
+  filtersOf,
+  type Handler,
+  type PublishOptions,
+  type PubSub,
+  type PubSubOptions,
+  type PubSubSubscription,
+  publishTopic,
+  type ScopedPubSub,
+  type SubscribeOptions,
+  type TopicHandle,
+} from './pubsub.js';
+export { BACKOFF, PermanentFailure, type Settlement, settleFailure } from './settlement.js';

@@ -1,0 +1,141 @@
+/** The JetStream driver of the bus port: one per process, wired from small parts. */
+import { type JetStreamClient, type JetStreamManager, jetstream, jetstreamManager } from '@nats-io/jetstream';
+import type { NatsConnection } from '@nats-io/transport-node';
+import { type Position, type Scope, STREAMS } from '@posthorn/contracts';
+import type {
+  Bus,
+  BusObserver,
+  Draft,
+  DurableHandler,
+  DurableOptions,
+  DurableSubscription,
+  Interest,
+  LiveHandler,
+  LiveSubscription,
+  Receipt,
+} from '../port.js';
+import { consumeDurably, type DurableParts } from './durable.js';
+import { Epochs } from './epochs.js';
+import { EventReader } from './event-reader.js';
+import { Horizon } from './horizon.js';
+import { subscribeLive } from './live.js';
+import { Publisher } from './publisher.js';
+import { registryLookup } from './registry-lookup.js';
+import { TopicDirectory } from './topic-directory.js';
+
+export interface JetStreamBusOptions {
+  readonly nc: NatsConnection;
+  /** This deployment's name: where local events go and come from. */
+  readonly instance: string;
+  /** Which audience's topics to know: one, or null for every one. */
+  readonly audience: string | null;
+  /** Whether the connection is up now. */
+  readonly connected: () => boolean;
+  readonly observer?: Partial<BusObserver>;
+  readonly log?: DurableParts['log'];
+}
+
+export class JetStreamBus implements Bus {
+  /** What this process knows of audiences and topics. */
+  readonly topics: TopicDirectory;
+  readonly js: JetStreamClient;
+  readonly jsm: JetStreamManager;
+  readonly instance: string;
+  readonly #nc: NatsConnection;
+  readonly #epochs = new Epochs();
+  readonly #reader: EventReader;
+  readonly #observer: BusObserver;
+  readonly #publisher: Publisher;
+  readonly #horizons: Record<Scope, Horizon>;
+  readonly #log: DurableParts['log'];
+
+  private constructor(options: JetStreamBusOptions, jsm: JetStreamManager) {
+    const { nc, instance, connected } = options;
+    this.#nc = nc;
+    this.instance = instance;
+    this.js = jetstream(nc);
+    this.jsm = jsm;
+    this.topics = new TopicDirectory(registryLookup(nc));
+    this.#reader = new EventReader(this.topics);
+    this.#observer = { ...SILENT, ...options.observer };
+    this.#log = options.log ?? (() => {});
+    this.#horizons = {
+      global: new Horizon(jsm, STREAMS.global.name),
+      local: new Horizon(jsm, STREAMS.local.name),
+    };
+    this.#publisher = new Publisher({
+      nc,
+      js: this.js,
+      jsm,
+      topics: this.topics,
+      epochs: this.#epochs,
+      instance,
+      connected,
+      observer: this.#observer,
+    });
+  }
+
+  /** Resolves once the streams exist and what is known of topics was read: waits for the registry's work. */
+  static async open(options: JetStreamBusOptions): Promise<JetStreamBus> {
+    const jsm = await jetstreamManager(options.nc, { checkAPI: false });
+    const bus = new JetStreamBus(options, jsm);
+    await Promise.all([bus.#epochs.follow(options.nc), bus.topics.follow(options.nc, options.audience)]);
+    return bus;
+  }
+
+  publish(draft: Draft): Promise<Receipt> {
+    return this.#publisher.publish(draft);
+  }
+
+  live(interest: Interest, handler: LiveHandler): LiveSubscription {
+    return subscribeLive(
+      {
+        nc: this.#nc,
+        reader: this.#reader,
+        epochs: this.#epochs,
+        horizon: this.#horizons[interest.scope],
+        instance: this.instance,
+        observer: this.#observer,
+      },
+      interest,
+      handler,
+    );
+  }
+
+  async horizon(scope: Scope): Promise<Position> {
+    const sequence = await this.#horizons[scope].ask();
+    return { epoch: this.#epochs.of(scope), sequence };
+  }
+
+  consume(options: DurableOptions, handler: DurableHandler): DurableSubscription {
+    return consumeDurably(
+      {
+        nc: this.#nc,
+        js: this.js,
+        jsm: this.jsm,
+        reader: this.#reader,
+        epochs: this.#epochs,
+        instance: this.instance,
+        observer: this.#observer,
+        log: this.#log,
+      },
+      options,
+      handler,
+    );
+  }
+
+  /** Stops following topics and epochs. The connection belongs to whoever opened it. */
+  close(): void {
+    this.topics.close();
+    this.#epochs.close();
+  }
+}
+
+const SILENT: BusObserver = {
+  published() {},
+  refused() {},
+  delivered() {},
+  dropped() {},
+  gap() {},
+  settled() {},
+};

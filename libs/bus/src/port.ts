@@ -1,0 +1,140 @@
+/**
+ * The bus port: what apps, faces and the SDK ask of the event bus. Its one driver is JetStream
+ * (`jetstream/jetstream-bus.ts`).
+ */
+import type { Position, Scope, Topic } from '@posthorn/contracts';
+
+/** An event on its way in. */
+export interface Draft {
+  readonly audience: string;
+  readonly topic: Topic;
+  readonly scope: Scope;
+  /** The payload: a JSON object. */
+  readonly message: object;
+  /** Who publishes, for `Nats-Msg-Id`: a principal's id, or a service's name. */
+  readonly principal: string;
+  /** `ce-source`. */
+  readonly source: string;
+  /** The event's id; a UUIDv7 where absent. */
+  readonly id?: string;
+  /** The same key again within two minutes is stored once. Default: the event's id. */
+  readonly idempotencyKey?: string;
+  readonly kind?: 'broadcast';
+  /** W3C trace context. */
+  readonly traceparent?: string;
+}
+
+/** What a publisher gets once its event is stored. */
+export interface Receipt {
+  /** The stored event's id: the original's where this publish was a duplicate. */
+  readonly id: string;
+  readonly position: Position;
+  readonly duplicate: boolean;
+}
+
+/** An event on its way out, checked: the payload is a JSON object and fits its topic's schema. */
+export interface BusEvent {
+  readonly audience: string;
+  readonly scope: Scope;
+  readonly instance: string | null;
+  /** `<key>.<segments>`. */
+  readonly path: string;
+  readonly topic: Topic;
+  readonly id: string;
+  readonly position: Position;
+  readonly kind: 'broadcast' | undefined;
+  /** The payload's own bytes, for whoever passes them on. */
+  readonly bytes: Uint8Array;
+  /** The payload, parsed. Nobody changes it: subscribers share it. */
+  readonly message: Readonly<Record<string, unknown>>;
+  readonly traceparent: string | undefined;
+}
+
+/** Which events somebody wants to hear. */
+export interface Interest {
+  readonly audience: string;
+  readonly scope: Scope;
+  /** Path filter, in NATS's syntax: one topic's path, or a pattern's filter. */
+  readonly filter: string;
+}
+
+/** Takes live events, in order for each topic. MUST NOT throw and MUST NOT block: it runs on the socket's turn. */
+export type LiveHandler = (event: BusEvent) => void;
+
+export interface LiveSubscription {
+  /**
+   * Resolves with the place in the stream at which this subscription begins: everything stored after it is
+   * delivered, nothing up to it is. Rejects with `unavailable` when the stream's leader cannot be asked.
+   */
+  readonly started: Promise<Position>;
+  /** Ends the subscription at once; nothing is delivered afterwards. */
+  close(): void;
+}
+
+/** Handles one event of a durable consumer. A throw means redelivery, or a dead letter: see settlement.ts. */
+export type DurableHandler = (event: BusEvent, delivery: Delivery) => Promise<void>;
+
+export interface Delivery {
+  /** 1 for the first try. */
+  readonly tries: number;
+  /** When the stream stored the event, in nanoseconds since 1970: grows along the stream. */
+  readonly storedAt: bigint;
+}
+
+export interface DurableOptions {
+  /** The consumer's name: processes that give the same name share its events. */
+  readonly name: string;
+  readonly scope: Scope;
+  /** One audience, or every one. */
+  readonly audience: string | null;
+  /** Path filters of the topics that are handled; others the consumer's own filter lets through are skipped. */
+  readonly filters: readonly string[];
+  /** How many events may be in work at once in all processes together. Default 512. */
+  readonly maxInFlight?: number;
+  /** Milliseconds after which an event whose process died is given to another. Default 30,000. */
+  readonly ackWait?: number;
+}
+
+export interface DurableSubscription {
+  /** Resolves once the consumer exists and events flow. */
+  readonly ready: Promise<void>;
+  /** Takes no more events, waits for those in work, settles them. */
+  close(): Promise<void>;
+}
+
+export interface Bus {
+  /**
+   * Checks the payload against the topic's schema and stores the event. Resolves once JetStream has acknowledged.
+   * MUST reject with `unavailable` while NATS is away instead of keeping the event for later.
+   * @throws ProblemError `payload_invalid`, `payload_too_large`, `idempotency_conflict`, `audience_not_found`,
+   *   `unavailable`
+   */
+  publish(draft: Draft): Promise<Receipt>;
+
+  /**
+   * Follows live copies. Events of one topic come in the order of the stream; a late or doubled copy is
+   * dropped; a gap is noticed and counted. A publisher that subscribed hears its own events.
+   */
+  live(interest: Interest, handler: LiveHandler): LiveSubscription;
+
+  /** A place in the stream up to which everything was stored before this call, asked of the stream's leader. */
+  horizon(scope: Scope): Promise<Position>;
+
+  /** Binds to a durable consumer, creating it where it is missing. Each event is redelivered until settled. */
+  consume(options: DurableOptions, handler: DurableHandler): DurableSubscription;
+}
+
+/** What the bus tells about itself; libraries count, apps expose. Every call is cheap. */
+export interface BusObserver {
+  published(scope: Scope): void;
+  refused(code: string): void;
+  delivered(scope: Scope): void;
+  /** A copy or stored event that was not passed on. */
+  dropped(reason: DropReason): void;
+  /** A copy before this one did not come. */
+  gap(): void;
+  settled(outcome: 'ack' | 'retry' | 'hold' | 'dead'): void;
+}
+
+/** Why an edge drops what it hears: forged or foreign copies, late ones, and payloads that are not events. */
+export type DropReason = 'unsequenced' | 'late' | 'no_topic' | 'not_json' | 'not_object' | 'schema';
