@@ -46,6 +46,11 @@ export class NatsServer {
     return this.#process?.pid;
   }
 
+  /** Resolves with how the running process ended, once it has. */
+  get exited() {
+    return this.#process?.exited;
+  }
+
   /** Resolves when the server answers clients. Also brings a stopped or killed one back: same port, same store. */
   async start() {
     if (this.#process?.alive) return;

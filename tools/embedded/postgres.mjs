@@ -61,6 +61,11 @@ export class PostgresServer {
     return this.#process?.pid;
   }
 
+  /** Resolves with how the running process ended, once it has. */
+  get exited() {
+    return this.#process?.exited;
+  }
+
   /** @param {string} database */
   url(database) {
     return `postgres://${this.user}:${encodeURIComponent(this.#options.password)}@127.0.0.1:${this.port}/${database}`;

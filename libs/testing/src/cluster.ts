@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { SignJWT } from 'jose';
 import { type AppName, apps, buildIsFresh } from '../../../tools/checkout.mjs';
 import { AppProcess } from '../../../tools/embedded/app.mjs';
 import { type NatsServer, startNatsServer } from '../../../tools/embedded/nats.mjs';
@@ -8,6 +7,7 @@ import { type PostgresServer, startPostgresServer } from '../../../tools/embedde
 import { freePort } from './free-port.js';
 import { startTcpProxy, type TcpProxy } from './tcp-proxy.js';
 import { startInTempDir } from './temp-dir.js';
+import { signToken, type TokenClaims } from './token.js';
 
 const DATABASE = 'posthorn';
 const MIB = 1024 * 1024;
@@ -19,16 +19,6 @@ export interface ClusterOptions {
   env?: Record<string, string>;
   /** Puts a link that can be cut between each process and NATS: `cluster.natsLink(process)`. */
   links?: boolean;
-}
-
-/** Claims of a token; those not given are audience `demo`, role `user`, subject `alice`, valid for an hour. */
-export interface TokenClaims {
-  aud?: string;
-  sub?: string;
-  role?: string;
-  /** Seconds since 1970; null: no such claim. */
-  exp?: number | null;
-  [claim: string]: unknown;
 }
 
 /** NATS, PostgreSQL and the four apps, as processes on free ports with data of their own. */
@@ -156,13 +146,6 @@ export async function startCluster(options: ClusterOptions = {}): Promise<TestCl
       throw error;
     }
   });
-}
-
-/** Signs a token as an identity provider with the shared secret would. */
-export async function signToken(jwtSecret: string, claims: TokenClaims = {}): Promise<string> {
-  const { exp = Math.floor(Date.now() / 1000) + 3600, ...rest } = claims;
-  const payload = { aud: 'demo', sub: 'alice', role: 'user', ...rest, ...(exp !== null && { exp }) };
-  return new SignJWT(payload).setProtectedHeader({ alg: 'HS256' }).sign(new TextEncoder().encode(jwtSecret));
 }
 
 function secret(): string {

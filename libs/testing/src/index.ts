@@ -1,11 +1,5 @@
 export { type AppName, AppProcess } from './app-process.js';
-export {
-  type ClusterOptions,
-  signToken,
-  startCluster,
-  type TestCluster,
-  type TokenClaims,
-} from './cluster.js';
+export { type ClusterOptions, startCluster, type TestCluster } from './cluster.js';
 export { freePort } from './free-port.js';
 export {
   natsClusterSettled,
@@ -17,3 +11,4 @@ export {
 export { createDatabase, startPostgres, type TestDatabase, type TestPostgres } from './postgres.js';
 export { startTcpProxy, TcpProxy } from './tcp-proxy.js';
 export { type TempDir, tempDir } from './temp-dir.js';
+export { signToken, type TokenClaims } from './token.js';

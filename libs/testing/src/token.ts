@@ -1,0 +1,1 @@
+export { signToken, type TokenClaims } from '../../../tools/embedded/token.mjs';

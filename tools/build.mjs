@@ -1,0 +1,31 @@
+/**
+ * npm run build: compiles the apps and libs to dist/. A tree that did not change since is left as it is; `--force`
+ * builds all the same.
+ */
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { buildIsFresh, root, sourcesHash, stampFile } from './checkout.mjs';
+import { run, step } from './steps.mjs';
+
+/** @param {{ force?: boolean }} [options] */
+export async function build({ force = false } = {}) {
+  if (!force && buildIsFresh()) return;
+  // Taken first: what is edited while the compiler runs is not in the result.
+  const hash = sourcesHash();
+  await step('build', async () => {
+    rmSync(join(root, 'dist'), { recursive: true, force: true });
+    const nest = join(root, 'node_modules', '@nestjs', 'cli', 'bin', 'nest.js');
+    await run(process.execPath, [nest, 'build', '--all'], { quiet: true });
+    writeFileSync(stampFile, hash);
+  });
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    await build({ force: process.argv.includes('--force') });
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error);
+    process.exitCode = 1;
+  }
+}

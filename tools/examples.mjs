@@ -1,0 +1,97 @@
+/** Runs the numbered examples, examples/01-….mjs and on, one after the other against an installation of their own. */
+import { spawn } from 'node:child_process';
+import { chmodSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { root } from './checkout.mjs';
+import { freePort } from './embedded/process.mjs';
+import { signToken } from './embedded/token.mjs';
+import { Stack } from './stack.mjs';
+
+const BUDGET_MS = 60_000;
+
+/** The examples, in order. */
+export function examples() {
+  return readdirSync(join(root, 'examples'))
+    .filter((file) => /^\d\d-.*\.mjs$/.test(file))
+    .sort();
+}
+
+/**
+ * @param {(example: string, passed: boolean, output: string, ms: number) => void} report
+ * @returns {Promise<{ passed: number, failed: number }>}
+ */
+export async function runExamples(report) {
+  const home = mkdtempSync(join(tmpdir(), 'posthorn-examples-'));
+  chmodSync(home, 0o755);
+  const [PORT, NATS_PORT, DATABASE_PORT] = await Promise.all([freePort(), freePort(), freePort()]);
+  const { PATH, HOME } = process.env;
+  const stack = new Stack({
+    home,
+    env: {
+      PATH,
+      HOME,
+      PORT: String(PORT),
+      NATS_PORT: String(NATS_PORT),
+      DATABASE_PORT: String(DATABASE_PORT),
+    },
+    notice: console.error,
+  });
+  const totals = { passed: 0, failed: 0 };
+  try {
+    await stack.startNats();
+    await stack.startPostgres();
+    await stack.startApps();
+    const env = { PATH, HOME, ...(await environment(stack)) };
+    for (const example of examples()) {
+      const began = performance.now();
+      const { code, output } = await runExample(example, env);
+      report(example, code === 0, output, performance.now() - began);
+      totals[code === 0 ? 'passed' : 'failed']++;
+    }
+    return totals;
+  } finally {
+    await stack.stop();
+    rmSync(home, { recursive: true, force: true });
+  }
+}
+
+/**
+ * What an example finds in its environment: the same as in the dev.env of `npm start`, with the audience there.
+ * @param {Stack} stack
+ */
+async function environment(stack) {
+  const sign = (/** @type {string} */ sub, role = 'user') => signToken(stack.secrets.jwt, { sub, role });
+  const service = await sign('demo-service', 'service');
+  await fetch(`${stack.url}/v1/audience`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${service}` },
+  });
+  return {
+    POSTHORN_URL: stack.url,
+    NATS_URL: stack.natsUrl,
+    DATABASE_URL: stack.databaseUrl,
+    JWT_SECRET: stack.secrets.jwt,
+    KEY_SECRET: stack.secrets.key,
+    POSTHORN_TOKEN_SERVICE: service,
+    POSTHORN_TOKEN_ALICE: await sign('alice'),
+    POSTHORN_TOKEN_BOB: await sign('bob'),
+  };
+}
+
+/**
+ * @param {string} example
+ * @param {NodeJS.ProcessEnv} env
+ * @returns {Promise<{ code: number | null, output: string }>}
+ */
+async function runExample(example, env) {
+  const child = spawn(process.execPath, [join(root, 'examples', example)], {
+    cwd: root,
+    env,
+    timeout: BUDGET_MS,
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk));
+  const code = await new Promise((resolve) => child.on('close', resolve));
+  return { code, output };
+}

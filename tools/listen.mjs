@@ -1,0 +1,52 @@
+/**
+ * Listens to topics on a socket and prints what arrives, one frame per line.
+ *
+ *   node tools/listen.mjs [--url http://127.0.0.1:8080] --token <JWT> [--since <position>] <topic>…
+ */
+import { parseArgs } from 'node:util';
+import { WebSocket } from 'ws';
+
+const usage =
+  'node tools/listen.mjs [--url http://127.0.0.1:8080] --token <JWT> [--since <position>] <topic>…';
+
+const { values, positionals: topics } = parseArgs({
+  allowPositionals: true,
+  options: {
+    url: { type: 'string', default: 'http://127.0.0.1:8080' },
+    token: { type: 'string' },
+    since: { type: 'string' },
+  },
+});
+if (!values.token || topics.length === 0) fail(usage);
+
+const response = await fetch(new URL('/v1/sign', values.url), {
+  headers: { authorization: `Bearer ${values.token}` },
+}).catch((error) => fail(`${values.url} does not answer: ${error.cause?.message ?? error.message}`));
+const signed = /** @type {{ url: string, code?: string, detail?: string }} */ (await response.json());
+if (!response.ok)
+  fail(`${values.url} refuses the token: ${signed.code ?? response.status} ${signed.detail ?? ''}`);
+
+const socket = new WebSocket(signed.url, 'posthorn.v1');
+socket.on('open', () => {
+  for (const topic of topics) {
+    socket.send(JSON.stringify({ action: 'subscribe', topic, ...(values.since && { since: values.since }) }));
+  }
+});
+socket.on('message', (data) => print(JSON.parse(String(data))));
+socket.on('close', (code, reason) => fail(`closed by the server: ${code} ${reason}`));
+socket.on('error', (error) => fail(error.message));
+
+/** @param {{ action: string, topic?: string, message?: object, [field: string]: unknown }} frame */
+function print({ action, topic = '', message, ...rest }) {
+  const time = new Date().toTimeString().slice(0, 8);
+  console.log(`${time}  ${action.padEnd(11)} ${topic}  ${JSON.stringify(message ?? rest)}`);
+}
+
+/**
+ * @param {string} message
+ * @returns {never}
+ */
+function fail(message) {
+  console.error(message);
+  process.exit(1);
+}

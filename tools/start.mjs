@@ -1,0 +1,201 @@
+/**
+ * npm start: from a fresh checkout to a running Posthorn on this machine. Only built-in modules until the
+ * dependencies are installed.
+ */
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, join, relative, resolve } from 'node:path';
+import { build } from './build.mjs';
+import { root } from './checkout.mjs';
+import { followLog } from './embedded/log.mjs';
+import { ensureNatsServer } from './embedded/nats.mjs';
+import { reachableByDatabase } from './embedded/postgres.mjs';
+import { installDependencies, step } from './steps.mjs';
+
+const TOKEN_DAYS = 30;
+const started = performance.now();
+
+/** @type {import('./stack.mjs').Stack | undefined} */
+let stack;
+/** @type {Promise<void> | undefined} */
+let stopping;
+
+const home = homeOf(process.env);
+const lockFile = join(home, 'start.pid');
+
+for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
+  process.on(signal, () => void stop().then(() => process.exit(0)));
+}
+
+try {
+  await start();
+} catch (error) {
+  if (!stopping) {
+    console.error(`\n${error instanceof Error ? error.message : error}\n`);
+    await stop();
+    process.exit(1);
+  }
+}
+
+async function start() {
+  console.log('\nPosthorn\n');
+  takeLock();
+  await installDependencies();
+  await build();
+  const { Stack } = await import('./stack.mjs');
+  const running = new Stack({ home, env: process.env, notice: (text) => console.log(`  ! ${text}`) });
+  stack = running;
+  await running.checkPort();
+  const { NATS_URL, DATABASE_URL } = process.env;
+  if (!NATS_URL) {
+    await step('find nats-server', () => ensureNatsServer());
+    await step('start NATS', () => running.startNats());
+  }
+  if (!DATABASE_URL) await step('start PostgreSQL', () => running.startPostgres());
+  await step('start auth, registry, notifier, gateway', () =>
+    running.startApps((app) =>
+      followLog(app.logFile, (line) => console.log(`  ${app.name.padEnd(8)} ${line}`)),
+    ),
+  );
+  const tokens = await signTokens(running.secrets.jwt);
+  await step('create the audience demo', () => createAudience(running.url, tokens.POSTHORN_TOKEN_SERVICE));
+  const envFile = writeEnvironment(running, tokens);
+  console.log(welcome(running.url, tokens.POSTHORN_TOKEN_SERVICE, envFile));
+}
+
+/** Once, however many signals come: npm passes on those that the terminal has sent already. */
+function stop() {
+  stopping ??= (async () => {
+    if (stack) {
+      console.log('');
+      await stack.stop((name, end) => step(`stop ${name}`, end));
+    }
+    if (ownsLock()) rmSync(lockFile, { force: true });
+  })();
+  return stopping;
+}
+
+/**
+ * Where everything is kept. As root the database runs as another user, for whom a checkout under /root is closed.
+ * @param {NodeJS.ProcessEnv} env
+ */
+function homeOf({ POSTHORN_HOME, DATABASE_URL }) {
+  if (POSTHORN_HOME) return resolve(POSTHORN_HOME);
+  if (DATABASE_URL || reachableByDatabase(root)) return join(root, '.posthorn');
+  const hash = createHash('sha256').update(root).digest('hex').slice(0, 8);
+  return join('/var/lib/posthorn', `${basename(root)}-${hash}`);
+}
+
+function takeLock() {
+  mkdirSync(home, { recursive: true });
+  const owner = lockOwner();
+  if (owner && owner !== process.pid && isStart(owner)) {
+    throw new Error(
+      `Posthorn runs already with the data in ${home} (process ${owner}). Stop that one with Ctrl-C; or, to run a ` +
+        'second one, set POSTHORN_HOME to another folder, and PORT, NATS_PORT and DATABASE_PORT to free ports.',
+    );
+  }
+  writeFileSync(lockFile, String(process.pid));
+}
+
+function lockOwner() {
+  return existsSync(lockFile) ? Number(readFileSync(lockFile, 'utf8')) : undefined;
+}
+
+function ownsLock() {
+  return lockOwner() === process.pid;
+}
+
+/**
+ * Whether that process is this very program: its number may have been given out again.
+ * @param {number} pid
+ */
+function isStart(pid) {
+  try {
+    process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+  const command = `/proc/${pid}/cmdline`;
+  return !existsSync(command) || readFileSync(command, 'utf8').includes('start.mjs');
+}
+
+/** @param {string} jwtSecret */
+async function signTokens(jwtSecret) {
+  const { signToken } = await import('./embedded/token.mjs');
+  const exp = Math.floor(Date.now() / 1000) + TOKEN_DAYS * 24 * 3600;
+  const sign = (/** @type {string} */ sub, /** @type {string} */ role) =>
+    signToken(jwtSecret, { aud: 'demo', sub, role, exp });
+  return {
+    POSTHORN_TOKEN_SERVICE: await sign('demo-service', 'service'),
+    POSTHORN_TOKEN_ALICE: await sign('alice', 'user'),
+    POSTHORN_TOKEN_BOB: await sign('bob', 'user'),
+  };
+}
+
+/**
+ * @param {string} url
+ * @param {string} token
+ */
+async function createAudience(url, token) {
+  const response = await fetch(`${url}/v1/audience`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${token}` },
+  });
+  if (!response.ok)
+    throw new Error(`POST /v1/audience answered ${response.status}: ${await response.text()}`);
+}
+
+/**
+ * Writes what any tool needs to connect; for `. dev.env` in a shell.
+ * @param {import('./stack.mjs').Stack} running
+ * @param {Record<string, string>} tokens
+ */
+function writeEnvironment(running, tokens) {
+  const file = join(home, 'dev.env');
+  const values = {
+    POSTHORN_URL: running.url,
+    POSTHORN_HOME: home,
+    NATS_URL: running.natsUrl,
+    DATABASE_URL: running.databaseUrl,
+    JWT_SECRET: running.secrets.jwt,
+    KEY_SECRET: running.secrets.key,
+    ...tokens,
+  };
+  const lines = Object.entries(values).map(
+    ([name, value]) => `${name}='${value.replaceAll("'", "'\\''")}'\n`,
+  );
+  rmSync(file, { force: true });
+  writeFileSync(file, lines.join(''), { mode: 0o600 });
+  return file;
+}
+
+/**
+ * @param {string} url
+ * @param {string} token
+ * @param {string} envFile
+ */
+function welcome(url, token, envFile) {
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  const near = relative(root, envFile);
+  const source = near.startsWith('..') ? envFile : `./${near}`;
+  const invite = JSON.stringify({
+    topic: 'community:membership:invite',
+    action: 'publish',
+    message: { author: 'alice', target: 'bob', community: 'chess-club' },
+  });
+  return `
+Ready after ${seconds} s: ${url}   (API: ${url}/docs, logs: ${join(home, 'logs')})
+
+A token of the audience demo, role service, valid for ${TOKEN_DAYS} days:
+${token}
+
+Three commands to try, in another terminal in this folder. Listen as bob; invite bob into a chess club; read bob's inbox:
+
+. ${source}; node tools/listen.mjs --url "$POSTHORN_URL" --token "$POSTHORN_TOKEN_BOB" usernotification:created &
+curl -sS "$POSTHORN_URL/v1/hook" -H "Authorization: Bearer $POSTHORN_TOKEN_SERVICE" -H 'Content-Type: application/json' -d '${invite}'
+curl -sS "$POSTHORN_URL/v1/notifications" -H "Authorization: Bearer $POSTHORN_TOKEN_BOB"
+
+Ctrl-C stops everything.
+`;
+}

@@ -1,0 +1,68 @@
+/**
+ * npm test: from a fresh checkout, everything that is needed and then all tests, against real servers on free ports.
+ * Arguments go to jest (`npm test -- libs/bus`); the examples run when there are none.
+ */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { build } from './build.mjs';
+import { root } from './checkout.mjs';
+import { ensureNatsServer } from './embedded/nats.mjs';
+import { installDependencies, step } from './steps.mjs';
+
+const totals = { passed: 0, failed: 0 };
+const args = process.argv.slice(2);
+
+try {
+  await installDependencies();
+  await step('find nats-server', () => ensureNatsServer());
+  await build();
+  await runJest();
+  if (args.length === 0) await runAllExamples();
+} catch (error) {
+  totals.failed++;
+  console.error(error instanceof Error ? error.message : error);
+}
+console.log(`${totals.passed} passed, ${totals.failed} failed`);
+process.exitCode = totals.failed > 0 ? 1 : 0;
+
+async function runJest() {
+  const reports = mkdtempSync(join(tmpdir(), 'posthorn-jest-'));
+  const report = join(reports, 'report.json');
+  const jest = [
+    '--experimental-vm-modules',
+    '--disable-warning=ExperimentalWarning',
+    join(root, 'node_modules/jest/bin/jest.js'),
+    '--json',
+    `--outputFile=${report}`,
+    ...args,
+  ];
+  try {
+    await step('run the tests', async () => {
+      const child = spawn(process.execPath, jest, { cwd: root, stdio: ['inherit', 'ignore', 'inherit'] });
+      const code = await new Promise((resolve, reject) => child.on('error', reject).on('close', resolve));
+      const { numPassedTests, numFailedTests, numRuntimeErrorTestSuites } = JSON.parse(
+        readFileSync(report, 'utf8'),
+      );
+      totals.passed += numPassedTests;
+      totals.failed += numFailedTests + numRuntimeErrorTestSuites;
+      if (code !== 0 && totals.failed === 0) throw new Error(`jest ended with code ${code}`);
+    });
+  } finally {
+    rmSync(reports, { recursive: true, force: true });
+  }
+}
+
+async function runAllExamples() {
+  const { examples, runExamples } = await import('./examples.mjs');
+  if (examples().length === 0) return;
+  await step('run the examples', async () => {
+    const { passed, failed } = await runExamples((example, ok, output, ms) => {
+      console.log(`  ${ok ? '✓' : '✗'} ${example} (${(ms / 1000).toFixed(1)} s)`);
+      if (!ok) console.log(output);
+    });
+    totals.passed += passed;
+    totals.failed += failed;
+  });
+}
