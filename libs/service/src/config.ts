@@ -1,4 +1,3 @@
-import { hostname } from 'node:os';
 import { StartError } from './start-error.js';
 
 /**
@@ -393,9 +392,9 @@ export const shared = {
     description: 'Signs the socket keys, stream keys and API tokens that Posthorn itself hands out',
   }),
   instance: text('INSTANCE', {
-    default: () => hostname(),
-    defaultText: "the host's name",
-    description: 'Name of this process in logs and on its NATS connections',
+    default: 'main',
+    description:
+      'Name of this deployment of the platform: the scope of local topics. All replicas of all apps share it',
   }),
   logLevel: choice('LOG_LEVEL', ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
     default: 'info',
