@@ -60,6 +60,8 @@ async function start() {
   const tokens = await signTokens(running.secrets.jwt);
   await step('create the audience demo', () => createAudience(running.url, tokens.POSTHORN_TOKEN_SERVICE));
   const envFile = writeEnvironment(running, tokens);
+  // The children are unreferenced, so that a failed start ends by itself; a good one stays.
+  setInterval(() => {}, 2 ** 30);
   console.log(welcome(running.url, tokens.POSTHORN_TOKEN_SERVICE, envFile));
 }
 

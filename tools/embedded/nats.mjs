@@ -57,7 +57,7 @@ export class NatsServer {
     const { dir } = this.#options;
     const configFile = join(dir, 'nats.conf');
     const pidFile = join(dir, 'nats.pid');
-    mkdirSync(dir, { recursive: true });
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
     if (existsSync(pidFile)) {
       const pid = Number(readFileSync(pidFile, 'utf8'));
       await stopOrphan(pid, { program: 'nats-server', directory: configFile }, 'SIGINT');

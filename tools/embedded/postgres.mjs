@@ -121,7 +121,7 @@ export class PostgresServer {
   #initialise() {
     const { dir, password, fast } = this.#options;
     const { initdb, owner } = this.#programs;
-    mkdirSync(dir, { recursive: true });
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
     if (owner) chownSync(dir, owner.uid, owner.gid);
     rmSync(this.dataDir, { recursive: true, force: true });
     const fresh = `${this.dataDir}.new`;
