@@ -38,6 +38,10 @@ export {
   type Readiness,
   startProbeServer,
 } from './health.js';
+export { BucketWatch } from './identity/bucket-watch.js';
+export { KeyRing, type SealOptions } from './identity/key.js';
+export { RevocationList, type RevocationListOptions, type Revoked } from './identity/revocations.js';
+export { createVerifier, TOKEN_LIMIT, type Verifier, type VerifierOptions } from './identity/verifier.js';
 export {
   type Condition,
   createLogger,
