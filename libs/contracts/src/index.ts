@@ -44,6 +44,7 @@ export {
   AUTH_CALLS,
   type KeyPurpose,
   type Revocation,
+  type RevokeReply,
   RevokeRequest,
   type SignReply,
   SignRequest,

@@ -58,3 +58,9 @@ export interface Revocation {
   /** ISO 8601. */
   readonly revokedAt: string;
 }
+
+/** What a revocation came to. It is stored in any case. */
+export interface RevokeReply extends Revocation {
+  /** Whether it is in the bucket, and so known to every gateway; if not, it will be as soon as NATS allows. */
+  readonly effective: boolean;
+}
