@@ -2,7 +2,16 @@
 export { DEAD_HEADER, type DeadLetter, readDeadLetter } from './dead-letters.js';
 export { JetStreamBus, type JetStreamBusOptions } from './jetstream/jetstream-bus.js';
 export { checkEventId } from './jetstream/publisher.js';
-export { provisionStreams, streamConfigs } from './jetstream/stream-config.js';
+export {
+  describeDifference,
+  inspectStreams,
+  ProvisioningError,
+  provisionStreams,
+  STREAM_DEFAULTS,
+  type StreamLimits,
+  streamConfigs,
+  type WantedStream,
+} from './jetstream/stream-config.js';
 export type { Lookup, TopicDirectory } from './jetstream/topic-directory.js';
 export {
   type EventPayload,
