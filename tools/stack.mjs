@@ -124,6 +124,8 @@ export class Stack {
       port: gateway ? this.port : await internalPort(this.port + 1 + apps.indexOf(name)),
       env: {
         NODE_ENV: 'development',
+        // Whoever presses Ctrl-C is waiting.
+        DRAIN_BUDGET: '2s',
         STREAM_MAX_BYTES: String(GIB),
         PUBLIC_WS_URL: `ws://127.0.0.1:${this.port}`,
         ...env,

@@ -103,7 +103,7 @@ export class AppProcess {
    * Asks it to drain and waits; past the budget it is killed.
    * @param {number} [budgetMs]
    */
-  async stop(budgetMs = 20_000) {
+  async stop(budgetMs = 30_000) {
     await this.#process?.stop(budgetMs);
   }
 
