@@ -40,7 +40,13 @@ export {
 } from './health.js';
 export { BucketWatch } from './identity/bucket-watch.js';
 export { KeyRing, type SealOptions } from './identity/key.js';
-export { RevocationList, type RevocationListOptions, type Revoked } from './identity/revocations.js';
+export {
+  RevocationList,
+  type RevocationListOptions,
+  type Revoked,
+  reach,
+  revocationOf,
+} from './identity/revocations.js';
 export { createVerifier, TOKEN_LIMIT, type Verifier, type VerifierOptions } from './identity/verifier.js';
 export {
   type Condition,
@@ -60,6 +66,7 @@ export {
   natsOptions,
 } from './nats.js';
 export { ProblemFilter, toProblem, writeProblem } from './problem-filter.js';
+export { Routine, type RoutineOptions } from './routine.js';
 export {
   type CallOptions,
   RpcClient,

@@ -10,6 +10,7 @@ import {
 } from '@posthorn/contracts';
 import { type Logger, onceUntil } from '../logger.js';
 import type { NatsLink } from '../nats.js';
+import { Routine } from '../routine.js';
 import { BucketWatch } from './bucket-watch.js';
 
 /** What a {@link RevocationList} reports to, and how it waits. */
@@ -121,43 +122,34 @@ export class RevocationList {
       begins: `the bucket ${BUCKETS.revoked} cannot be followed: keeping the last copy`,
       ends: `the bucket ${BUCKETS.revoked} is followed again`,
     });
-    let closed = false;
     let returned = false;
-    let alarm = new AbortController();
-    const unwatch = this.#nats.watch((connected) => {
-      returned ||= connected;
-      if (connected) alarm.abort();
-    });
-
-    const check = async (): Promise<boolean> => {
+    const run = async () => {
+      if (!this.#nats.isConnected()) return;
       const reopen = returned;
       returned = false;
       try {
         if (reopen || !(await this.#watch?.isCurrent())) await this.#open();
-        lost.end();
-        return true;
       } catch (error) {
         returned ||= reopen;
-        lost.begin({ reason: (error as Error).message });
-        return false;
+        throw error;
       }
     };
-    const run = async () => {
-      let pause = checkEvery;
-      while (!closed) {
-        await sleep(pause, undefined, { signal: alarm.signal, ref: false }).catch(() => {});
-        alarm = new AbortController();
-        if (closed || !this.#nats.isConnected()) continue;
-        pause = (await check()) ? checkEvery : Math.min(checkEvery, RETRY_MS);
-      }
-    };
-    const running = run();
-    this.#unfollow = () => {
-      closed = true;
-      alarm.abort();
+    const routine = new Routine({
+      everyMs: checkEvery,
+      retryMs: RETRY_MS,
+      run,
+      report: (error) => (error ? lost.begin({ reason: error.message }) : lost.end()),
+    });
+    const unwatch = this.#nats.watch((connected) => {
+      if (!connected) return;
+      returned = true;
+      routine.soon();
+    });
+    this.#unfollow = async () => {
       unwatch();
-      return running;
+      await routine.stop();
     };
+    routine.start();
   }
 
   #apply(entry: KvEntry): void {
@@ -165,7 +157,7 @@ export class RevocationList {
       this.#entries.delete(entry.key);
       return;
     }
-    const revocation = parse(entry);
+    const revocation = revocationOf(entry);
     const audience = decodeToken(entry.key.split('.', 1)[0] as string);
     if (!revocation || audience === undefined) {
       this.#logger.error({ entry: entry.key }, `the bucket ${BUCKETS.revoked} holds an entry that is none`);
@@ -194,11 +186,14 @@ function ends(revocation: Revocation, { issuedAt = 0 }: Principal): boolean {
   return issuedAt <= reach(revocation);
 }
 
-function reach({ issuedBefore }: Revocation): number {
+/** Up to which time of issue a revocation reaches, in seconds since 1970; of two, the one that reaches further counts. */
+export function reach({ issuedBefore }: Revocation): number {
   return issuedBefore ?? Number.POSITIVE_INFINITY;
 }
 
-function parse(entry: KvEntry): Revocation | undefined {
+/** The revocation in an entry of the bucket, undefined for a deletion and for what is none. */
+export function revocationOf(entry: KvEntry): Revocation | undefined {
+  if (entry.operation !== 'PUT') return undefined;
   try {
     const { issuedBefore, revokedAt } = entry.json<Revocation>();
     return issuedBefore === null || typeof issuedBefore === 'number'

@@ -1,0 +1,65 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** Something to be done again and again. */
+export interface RoutineOptions {
+  /** The pause between two runs, in ms. */
+  readonly everyMs: number;
+  /** The pause after a run that failed, in ms. */
+  readonly retryMs: number;
+  readonly run: () => Promise<void>;
+  /** Told after each run how it went: with what it failed, or with nothing. */
+  readonly report: (error?: Error) => void;
+}
+
+/** Runs a task at intervals, and at once when asked to, one run at a time. It does not keep a process alive. */
+export class Routine {
+  readonly #options: RoutineOptions;
+  readonly #stopped = new AbortController();
+  #wake = new AbortController();
+  #asked = false;
+  #ended: Promise<void> | undefined;
+
+  constructor(options: RoutineOptions) {
+    this.#options = options;
+  }
+
+  /** Begins, with a pause. */
+  start(): void {
+    this.#ended ??= this.#go();
+  }
+
+  /** Asks for a run now; during a run, for another one after it. */
+  soon(): void {
+    this.#asked = true;
+    this.#wake.abort();
+  }
+
+  /** Resolves when the run under way, if any, is over; there is none after it. */
+  async stop(): Promise<void> {
+    this.#stopped.abort();
+    this.#wake.abort();
+    await this.#ended;
+  }
+
+  async #go(): Promise<void> {
+    const { everyMs, retryMs, run, report } = this.#options;
+    let pause = everyMs;
+    for (;;) {
+      this.#wake = new AbortController();
+      const { signal } = this.#wake;
+      if (!this.#asked && !this.#stopped.signal.aborted) {
+        await sleep(pause, undefined, { signal, ref: false }).catch(() => {});
+      }
+      if (this.#stopped.signal.aborted) return;
+      this.#asked = false;
+      try {
+        await run();
+        pause = everyMs;
+        report();
+      } catch (error) {
+        pause = Math.min(retryMs, everyMs);
+        report(error as Error);
+      }
+    }
+  }
+}
