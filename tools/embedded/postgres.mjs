@@ -1,7 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
-  chmodSync,
   chownSync,
   cpSync,
   existsSync,
@@ -13,7 +12,6 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { assertPortFree, freePort, GuardedProcess, PortInUseError, stopOrphan } from './process.mjs';
@@ -274,8 +272,11 @@ async function ensurePostgres() {
   const owner = databaseOwner();
   const installed = installedPrograms();
   linkLibraries(installed.native);
-  const usable = spawnSync(join(installed.native, 'bin', 'postgres'), ['--version'], { ...owner, cwd: '/' });
-  const native = usable.status === 0 ? installed.native : copyPrograms(installed, owner);
+  const closed = owner && unusable(installed.native, owner);
+  const native = closed ? copyPrograms(installed) : installed.native;
+  const problem = unusable(native, owner);
+  if (problem)
+    throw new Error(`The embedded PostgreSQL cannot be run: ${problem}. Set DATABASE_URL to a server.`);
   return { initdb: join(native, 'bin', 'initdb'), postgres: join(native, 'bin', 'postgres'), owner };
 }
 
@@ -318,16 +319,15 @@ function linkLibraries(native) {
 }
 
 /**
- * A checkout under /root is closed to the database's user: it gets a copy of the programs where it may read.
+ * A checkout under /root is closed to the database's user: it gets a copy of the programs in a place that it may read,
+ * and that only root may write.
  * @param {{ native: string, version: string }} installed
- * @param {{ uid: number, gid: number } | undefined} owner
  */
-function copyPrograms({ native, version }, owner) {
-  const copy = join(tmpdir(), `posthorn-postgresql-${version}-${owner?.uid ?? process.getuid?.()}`);
+function copyPrograms({ native, version }) {
+  const copy = join('/var/lib/posthorn', `postgresql-${version}`);
   if (!existsSync(copy)) {
     const making = `${copy}.${process.pid}`;
     cpSync(native, making, { recursive: true, verbatimSymlinks: true });
-    for (const program of ['initdb', 'postgres', 'pg_ctl']) chmodSync(join(making, 'bin', program), 0o755);
     try {
       renameSync(making, copy);
     } catch {
@@ -335,17 +335,25 @@ function copyPrograms({ native, version }, owner) {
       rmSync(making, { recursive: true, force: true });
     }
   }
-  const check = spawnSync(join(copy, 'bin', 'postgres'), ['--version'], {
-    ...owner,
-    cwd: '/',
-    encoding: 'utf8',
-  });
-  if (check.status !== 0) {
-    throw new Error(
-      `The embedded PostgreSQL cannot be run: ${check.error?.message ?? check.stderr}. Set DATABASE_URL to a server.`,
-    );
-  }
   return copy;
+}
+
+/**
+ * @param {string} native
+ * @param {Programs['owner']} owner
+ * @returns {string | undefined} why the programs cannot be run
+ */
+function unusable(native, owner) {
+  const programs = ['postgres', 'initdb'].map((name) => join(native, 'bin', name));
+  for (const program of programs) {
+    const { status, error, stderr } = spawnSync(program, ['--version'], {
+      ...owner,
+      cwd: '/',
+      encoding: 'utf8',
+    });
+    if (status !== 0) return error?.message ?? stderr;
+  }
+  return undefined;
 }
 
 /**
