@@ -1,1 +1,49 @@
-export {};
+import 'reflect-metadata';
+import { NestFactory } from '@nestjs/core';
+import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import { createService, listenError, nestLogger, ProblemFilter, runMain } from '@posthorn/service';
+import { readGatewayConfig } from './config.js';
+import { GatewayCore } from './core.js';
+import { CourierAdapter } from './faces/courier/courier.adapter.js';
+import { GatewayModule } from './gateway.module.js';
+import { BODY_LIMIT, parseBodies } from './http/body.js';
+
+await runMain(async () => {
+  const config = readGatewayConfig(process.env);
+  const service = createService({
+    app: 'gateway',
+    instance: config.instance,
+    logLevel: config.logLevel,
+    budgets: { 'finish in flight': config.drainBudget },
+  });
+  const core = new GatewayCore(config, service);
+  const adapter = new FastifyAdapter({
+    bodyLimit: BODY_LIMIT,
+    trustProxy: config.trustProxy,
+    forceCloseConnections: 'idle',
+  });
+  const app = await NestFactory.create<NestFastifyApplication>(GatewayModule.around(core), adapter, {
+    logger: nestLogger(service.logger),
+    bodyParser: false,
+    abortOnError: false,
+  });
+  parseBodies(adapter.getInstance());
+  app.useGlobalFilters(new ProblemFilter(service.logger));
+  app.useWebSocketAdapter(new CourierAdapter(app, core));
+  if (config.allowedOrigins.length > 0) {
+    app.enableCors({
+      origin: config.allowedOrigins.includes('*') ? '*' : [...config.allowedOrigins],
+      methods: ['GET', 'POST', 'PUT', 'DELETE'],
+      exposedHeaders: ['Posthorn-Position', 'Posthorn-Event-Id', 'Retry-After'],
+      maxAge: 600,
+    });
+  }
+  // HTTP first: /health/ready says what is still missing.
+  await app.listen(config.port, config.host).catch((error: NodeJS.ErrnoException) => {
+    throw listenError(error, config.host, config.port);
+  });
+  service.logger.info({ host: config.host, port: config.port }, 'gateway is listening');
+  service.shutdown.on('flush', 'http', () => app.close());
+  await core.open();
+  service.logger.info('gateway is ready');
+});

@@ -1,0 +1,108 @@
+/** The gateway's configuration: every environment variable it reads. */
+import {
+  atLeastOne,
+  type ConfigOf,
+  duration,
+  flag,
+  integer,
+  list,
+  readConfig,
+  shared,
+  url,
+} from '@posthorn/service';
+
+const { nodeEnv, port, host, natsUrl, natsUser, natsPassword, natsCreds } = shared;
+const { jwtSecret, jwksUrl, jwtIssuer, keySecret, instance, logLevel } = shared;
+
+export const gatewayFields = {
+  nodeEnv,
+  port,
+  host,
+  natsUrl,
+  natsUser,
+  natsPassword,
+  natsCreds,
+  jwtSecret,
+  jwksUrl,
+  jwtIssuer,
+  keySecret,
+  instance,
+  logLevel,
+  publicWsUrl: url('PUBLIC_WS_URL', {
+    schemes: ['ws', 'wss'],
+    optional: true,
+    defaultText: 'ws://localhost:<PORT>',
+    description: 'Where browsers reach the gateway: the beginning of the signed socket URL',
+  }),
+  allowedOrigins: list('ALLOWED_ORIGINS', {
+    default: (production) => (production ? [] : ['*']),
+    defaultText: 'none in production, else *',
+    description: 'Origins whose pages may call REST and open sockets; * for all',
+  }),
+  trustProxy: flag('TRUST_PROXY', {
+    default: false,
+    description: 'Whether X-Forwarded-* headers come from a proxy of yours',
+  }),
+  frameLimit: integer('FRAME_LIMIT', {
+    min: 1_024,
+    max: 1_048_576,
+    default: 65_536,
+    description: 'Bytes of one frame from a socket; a larger one closes it with 1009',
+  }),
+  subscriptionLimit: integer('SUBSCRIPTION_LIMIT', {
+    min: 1,
+    default: 128,
+    description: 'Subscriptions of one connection',
+  }),
+  publishRate: integer('PUBLISH_RATE', {
+    min: 1,
+    default: 100,
+    description: 'Publishes of one connection per second, on average',
+  }),
+  publishBurst: integer('PUBLISH_BURST', {
+    min: 1,
+    default: 200,
+    description: 'Publishes of one connection at once',
+  }),
+  broadcastRate: integer('BROADCAST_RATE', {
+    min: 1,
+    default: 1,
+    description: 'Broadcasts of one connection per second, on average',
+  }),
+  broadcastBurst: integer('BROADCAST_BURST', {
+    min: 1,
+    default: 10,
+    description: 'Broadcasts of one connection at once',
+  }),
+  sendBuffer: integer('SEND_BUFFER', {
+    min: 65_536,
+    default: 1_048_576,
+    description: 'Bytes that may wait for a connection that does not read; beyond it is closed with 4408',
+  }),
+  pingInterval: duration('PING_INTERVAL', {
+    min: 1_000,
+    default: 25_000,
+    description: 'Between two pings; a peer silent for two of them is closed',
+  }),
+  drainBudget: duration('DRAIN_BUDGET', {
+    min: 100,
+    default: 20_000,
+    description: 'How long a shutdown may take to send its connections elsewhere',
+  }),
+} as const;
+
+export type GatewayConfig = ConfigOf<typeof gatewayFields>;
+
+/** @throws ConfigError naming every variable that is missing or not acceptable */
+export function readGatewayConfig(env: NodeJS.ProcessEnv): GatewayConfig {
+  return readConfig(gatewayFields, { env, rules: [atLeastOne(gatewayFields, 'jwtSecret', 'jwksUrl')] });
+}
+
+/** Whether an `Origin` header may open sockets: programs without a browser send none. */
+export function originAllowed(
+  config: Pick<GatewayConfig, 'allowedOrigins'>,
+  origin: string | undefined,
+): boolean {
+  const { allowedOrigins } = config;
+  return origin === undefined || allowedOrigins.includes('*') || allowedOrigins.includes(origin);
+}

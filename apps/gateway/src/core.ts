@@ -1,0 +1,119 @@
+/**
+ * What the gateway works with once NATS is there. HTTP listens before that, so that an operator can ask what
+ * is missing; until then every call is answered `unavailable`.
+ */
+import { JetStreamBus } from '@posthorn/bus';
+import { ProblemError } from '@posthorn/contracts';
+import {
+  connectNats,
+  createVerifier,
+  KeyRing,
+  type NatsLink,
+  RevocationList,
+  RpcClient,
+  type Service,
+  type Verifier,
+} from '@posthorn/service';
+import type { GatewayConfig } from './config.js';
+import { Hub } from './hub/hub.js';
+import { Turn } from './hub/turn.js';
+import { Wheel } from './hub/wheel.js';
+import { GatewayMetrics } from './metrics.js';
+
+interface Parts {
+  readonly link: NatsLink;
+  readonly bus: JetStreamBus;
+  readonly hub: Hub;
+  readonly rpc: RpcClient;
+  readonly revocations: RevocationList;
+}
+
+export class GatewayCore {
+  readonly config: GatewayConfig;
+  readonly service: Service;
+  readonly verifier: Verifier;
+  readonly keys: KeyRing;
+  readonly wheel = new Wheel();
+  readonly metrics: GatewayMetrics;
+  #parts: Parts | undefined;
+
+  constructor(config: GatewayConfig, service: Service) {
+    this.config = config;
+    this.service = service;
+    this.verifier = createVerifier({
+      jwtSecret: config.jwtSecret,
+      jwksUrl: config.jwksUrl,
+      issuer: config.jwtIssuer,
+      production: config.nodeEnv === 'production',
+    });
+    this.keys = new KeyRing(config.keySecret);
+    this.metrics = new GatewayMetrics(service.metrics, () => this.#parts?.hub.size ?? 0);
+    service.health.expect('nats', 'streams', 'revocations');
+  }
+
+  /** Connects, and waits for everything the gateway needs; resolves once it can serve. */
+  async open(): Promise<void> {
+    const { config, service } = this;
+    const { logger, health, shutdown } = service;
+    const link = await connectNats({
+      url: config.natsUrl,
+      user: config.natsUser,
+      password: config.natsPassword,
+      credsFile: config.natsCreds,
+      name: 'gateway',
+      inboxPrefix: '_INBOX.gateway',
+      logger,
+      health,
+      signal: shutdown.signal,
+    });
+    shutdown.on('close', 'nats', () => link.close());
+    const [bus, revocations] = await Promise.all([
+      service.waitFor('streams', () =>
+        JetStreamBus.open({
+          nc: link.connection,
+          instance: config.instance,
+          audience: null,
+          connected: () => link.isConnected(),
+          observer: this.metrics.bus,
+        }),
+      ),
+      service.waitFor('revocations', () => RevocationList.load(link, { logger })),
+    ]);
+    const hub = new Hub(bus, new Turn());
+    this.wheel.start();
+    shutdown.on('flush', 'bus', async () => {
+      bus.close();
+      this.wheel.stop();
+      await revocations.close();
+    });
+    this.#parts = { link, bus, hub, rpc: new RpcClient(link), revocations };
+  }
+
+  get bus(): JetStreamBus {
+    return this.#ready().bus;
+  }
+
+  get hub(): Hub {
+    return this.#ready().hub;
+  }
+
+  get rpc(): RpcClient {
+    return this.#ready().rpc;
+  }
+
+  get revocations(): RevocationList {
+    return this.#ready().revocations;
+  }
+
+  /** Whether sockets can be served now. */
+  get connected(): boolean {
+    return this.#parts?.link.isConnected() ?? false;
+  }
+
+  #ready(): Parts {
+    if (!this.#parts) {
+      throw new ProblemError('unavailable', 'The gateway waits for its services', { retryAfter: 1 });
+    }
+    return this.#parts;
+  }
+}

@@ -1,0 +1,124 @@
+/** `POST /v1/hook`: publishes from outside (docs/protocols/courier.md). */
+import { Body, Controller, Headers, HttpCode, Post, Res, UseGuards } from '@nestjs/common';
+import { checkEventId, publishTopic, type Receipt } from '@posthorn/bus';
+import {
+  assertMayPublish,
+  assertPrivileged,
+  BROADCAST,
+  type Finding,
+  formatPosition,
+  isPrivileged,
+  PAYLOAD_LIMIT,
+  type Principal,
+  ProblemError,
+  principalId,
+  type Scope,
+  type Topic,
+} from '@posthorn/contracts';
+import type { FastifyReply } from 'fastify';
+import { GatewayCore } from '../../core.js';
+import { objectBody } from '../../http/body.js';
+import { Caller, CallerGuard } from '../../http/caller.js';
+import { sourceOf } from '../../session/session.js';
+
+interface HookBody {
+  readonly topic: string;
+  readonly action: 'publish' | 'broadcast';
+  readonly message: object;
+  readonly scope: Scope | undefined;
+}
+
+const TRACEPARENT = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
+
+@Controller('v1/hook')
+@UseGuards(CallerGuard)
+export class HookController {
+  constructor(private readonly core: GatewayCore) {}
+
+  /** 200 with the same object once the event is stored; its place is in the header `Posthorn-Position`. */
+  @Post()
+  @HttpCode(200)
+  async publish(
+    @Caller() principal: Principal,
+    @Body() raw: unknown,
+    @Headers('idempotency-key') idempotencyKey: string | undefined,
+    @Headers('traceparent') traceparent: string | undefined,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<object> {
+    const body = parseHook(objectBody(raw));
+    if (body.scope !== undefined) assertPrivileged(principal, 'scope');
+    const topic = publishTopic(body.topic, body.message);
+    const scope = body.scope ?? defaultScope(topic);
+    assertMayPublish(principal, topic, scope);
+    assertSize(principal, body.message);
+    const key = checkIdempotencyKey(idempotencyKey);
+    const receipt = await this.core.bus.publish({
+      audience: principal.audience,
+      topic,
+      scope,
+      message: body.message,
+      principal: principalId(principal),
+      source: sourceOf(principal),
+      ...(key === undefined ? {} : { idempotencyKey: key }),
+      ...(body.action === 'broadcast' ? { kind: 'broadcast' as const } : {}),
+      ...(traceparent && TRACEPARENT.test(traceparent) ? { traceparent } : {}),
+    });
+    this.#describe(reply, receipt);
+    return raw as object;
+  }
+
+  #describe(reply: FastifyReply, receipt: Receipt): void {
+    reply.header('posthorn-position', formatPosition(receipt.position));
+    reply.header('posthorn-event-id', encodeURIComponent(receipt.id));
+  }
+}
+
+function parseHook(body: Record<string, unknown>): HookBody {
+  const { topic, action, message, scope } = body;
+  const errors: Finding[] = [];
+  if (action !== 'publish' && action !== 'broadcast') {
+    errors.push({ path: '/action', message: 'must be publish or broadcast' });
+  }
+  if (action !== 'broadcast' && (typeof topic !== 'string' || topic === '')) {
+    errors.push({ path: '/topic', message: 'must be a text' });
+  }
+  if (typeof message !== 'object' || message === null || Array.isArray(message)) {
+    errors.push({ path: '/message', message: 'must be an object' });
+  }
+  if (scope !== undefined && scope !== 'local' && scope !== 'global') {
+    errors.push({ path: '/scope', message: 'must be local or global' });
+  }
+  if (errors.length > 0) {
+    throw new ProblemError('request_invalid', 'The body does not have the expected form', { errors });
+  }
+  return {
+    topic: action === 'broadcast' ? BROADCAST : (topic as string),
+    action: action as HookBody['action'],
+    message: message as object,
+    scope: action === 'broadcast' ? undefined : (scope as Scope | undefined),
+  };
+}
+
+/** The only scope that the catalogue gives the topic, else global. */
+function defaultScope(topic: Topic): Scope {
+  const scopes = topic.entry?.scopes;
+  return scopes?.length === 1 ? scopes[0]! : 'global';
+}
+
+function assertSize(principal: Principal, message: object): void {
+  const limit = isPrivileged(principal) ? PAYLOAD_LIMIT.service : PAYLOAD_LIMIT.user;
+  const size = Buffer.byteLength(JSON.stringify(message));
+  if (size > limit) {
+    throw new ProblemError('payload_too_large', `The message has ${size} bytes, more than ${limit}`);
+  }
+}
+
+function checkIdempotencyKey(key: string | undefined): string | undefined {
+  try {
+    return checkEventId(key);
+  } catch (cause) {
+    throw new ProblemError('request_invalid', 'Idempotency-Key is a printable text of 1 to 255 characters', {
+      cause,
+    });
+  }
+}

@@ -1,0 +1,65 @@
+/** `GET /v1/sign`, and revocation. */
+import { Body, Controller, Get, HttpCode, Post, Query, UseGuards } from '@nestjs/common';
+import { OmitType } from '@nestjs/swagger';
+import {
+  AUTH_CALLS,
+  type KeyPurpose,
+  type Principal,
+  ProblemError,
+  RevokeRequest,
+  type SignReply,
+  type SignRequest,
+} from '@posthorn/contracts';
+import { validationPipe } from '@posthorn/service';
+import { GatewayCore } from '../../core.js';
+import { objectBody } from '../../http/body.js';
+import { Caller, CallerGuard, CallerToken } from '../../http/caller.js';
+
+/** The body of `POST /v1/revocations`: without the audience, which is the token's. */
+class RevokeBody extends OmitType(RevokeRequest, ['audience'] as const) {}
+
+const bodyPipe = validationPipe();
+
+@Controller('v1')
+@UseGuards(CallerGuard)
+export class SignController {
+  constructor(private readonly core: GatewayCore) {}
+
+  /** A key for `/ws` (valid 60 s) with its URL, or with `?for=stream` one for `/v1/stream`. */
+  @Get('sign')
+  async sign(
+    @CallerToken() token: string,
+    @Query('for') use: string | undefined,
+  ): Promise<{ key: string; url: string }> {
+    if (use !== undefined && use !== 'stream' && use !== 'socket') {
+      throw new ProblemError('request_invalid', 'for must be stream or socket', {
+        errors: [{ path: '/for', message: 'must be stream or socket' }],
+      });
+    }
+    const purpose: KeyPurpose = use ?? 'socket';
+    const { key } = await this.core.rpc.call<SignRequest, SignReply>(AUTH_CALLS.sign, { token, purpose });
+    const { publicWsUrl, port } = this.core.config;
+    const base = (publicWsUrl ?? `ws://localhost:${port}`).replace(/\/+$/, '');
+    const url =
+      purpose === 'socket'
+        ? `${base}/ws?token=${key}`
+        : `${base.replace(/^ws/, 'http')}/v1/stream?token=${key}`;
+    return { key, url };
+  }
+
+  /** Ends one token (`tokenId`), the tokens of a user (`sub`), or all of the audience, issued until a moment. */
+  @Post('revocations')
+  @HttpCode(200)
+  async revoke(@Caller() principal: Principal, @Body() raw: unknown): Promise<object> {
+    if (principal.role !== 'admin') throw new ProblemError('forbidden', 'Revocation is for role admin');
+    const body: RevokeBody = await bodyPipe.transform(objectBody(raw), {
+      type: 'body',
+      metatype: RevokeBody,
+    });
+    await this.core.rpc.call<RevokeRequest, unknown>(AUTH_CALLS.revoke, {
+      ...body,
+      audience: principal.audience,
+    });
+    return body;
+  }
+}

@@ -1,0 +1,20 @@
+/** The only public door. A face is a module of its own: removing one is deleting its folder and one line here. */
+import { type DynamicModule, Global, Module } from '@nestjs/common';
+import { GatewayCore } from './core.js';
+import { CourierModule } from './faces/courier/courier.module.js';
+import { InboxModule } from './faces/inbox/inbox.module.js';
+import { ProbesController } from './http/probes.controller.js';
+
+@Global()
+@Module({})
+export class GatewayModule {
+  static around(core: GatewayCore): DynamicModule {
+    return {
+      module: GatewayModule,
+      imports: [CourierModule, InboxModule],
+      controllers: [ProbesController],
+      providers: [{ provide: GatewayCore, useValue: core }],
+      exports: [GatewayCore],
+    };
+  }
+}

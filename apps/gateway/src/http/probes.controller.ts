@@ -1,0 +1,24 @@
+/** `/health/live`, `/health/ready`, `/metrics`. */
+import { Controller, Get, Req, Res } from '@nestjs/common';
+import { healthResponse, metricsResponse, type ProbeResponse } from '@posthorn/service';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { GatewayCore } from '../core.js';
+
+@Controller()
+export class ProbesController {
+  constructor(private readonly core: GatewayCore) {}
+
+  @Get(['health/live', 'health/ready'])
+  health(@Req() request: FastifyRequest, @Res() reply: FastifyReply): void {
+    send(reply, healthResponse(this.core.service.health, request.url.split('?', 1)[0]!)!);
+  }
+
+  @Get('metrics')
+  async metrics(@Res() reply: FastifyReply): Promise<void> {
+    send(reply, await metricsResponse(this.core.service.metrics));
+  }
+}
+
+function send(reply: FastifyReply, { status, contentType, body }: ProbeResponse): void {
+  void reply.code(status).header('content-type', contentType).header('cache-control', 'no-store').send(body);
+}

@@ -1,0 +1,58 @@
+/** What the gateway counts. Every child is resolved at the start: hot paths add to plain numbers. */
+import type { BusObserver, DropReason } from '@posthorn/bus';
+import { CLOSE, PROBLEMS, type ProblemCode } from '@posthorn/contracts';
+import type { Labels, Level, Metrics, Tally } from '@posthorn/service';
+
+const DROPS = ['unsequenced', 'late', 'no_topic', 'not_json', 'not_object', 'schema'] as const;
+
+export class GatewayMetrics {
+  readonly connections: Level;
+  readonly framesIn: Tally;
+  readonly eventsOut: Tally;
+  readonly errors: Record<ProblemCode, Tally>;
+  readonly closes: Record<keyof typeof CLOSE, Tally>;
+  readonly bus: BusObserver;
+
+  /** @param feeds how many filters the hub follows, asked at each scrape */
+  constructor(metrics: Metrics, feeds: () => number) {
+    this.connections = metrics.gauge('connections', 'Open WebSocket connections');
+    metrics.gauge('feeds', 'Topics and patterns that at least one connection listens to', feeds);
+    this.framesIn = metrics.counter('frames_in_total', 'Frames received from sockets');
+    this.eventsOut = metrics.counter('feed_events_total', 'Events handed to feeds');
+    this.errors = metrics.counters(
+      'problems_total',
+      'Errors told to callers, by code of the catalogue',
+      labelSets(Object.keys(PROBLEMS) as ProblemCode[], 'code'),
+    );
+    this.closes = metrics.counters(
+      'closes_total',
+      'Connections that the server ended, by reason',
+      labelSets(Object.keys(CLOSE) as (keyof typeof CLOSE)[], 'reason'),
+    );
+    const published = metrics.counters('published_total', 'Events stored', {
+      local: { scope: 'local' },
+      global: { scope: 'global' },
+    });
+    const dropped: Record<DropReason, Tally> = metrics.counters(
+      'dropped_total',
+      'Live copies that were not delivered: forged, late, or no events',
+      labelSets(DROPS, 'reason'),
+    );
+    const gaps = metrics.counter('gaps_total', 'Live copies that showed that one before them did not come');
+    this.bus = {
+      published: (scope) => published[scope].inc(),
+      refused: () => {},
+      delivered: () => this.eventsOut.inc(),
+      dropped: (reason) => dropped[reason].inc(),
+      gap: () => gaps.inc(),
+      settled: () => {},
+    };
+  }
+}
+
+function labelSets<K extends string>(keys: readonly K[], label: string): Record<K, Labels> {
+  return Object.fromEntries(keys.map((key) => [key, { [label]: key }])) as Record<string, Labels> as Record<
+    K,
+    Labels
+  >;
+}
