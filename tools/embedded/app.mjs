@@ -80,6 +80,18 @@ export class AppProcess {
     );
   }
 
+  /**
+   * Resolves when `/health/ready` says no: something that the app needs is away.
+   * @param {number} [budgetMs]
+   */
+  async unready(budgetMs = READY_MS) {
+    const deadline = Date.now() + budgetMs;
+    while (await this.isReady()) {
+      if (Date.now() > deadline) throw new Error(`${this.name} stayed ready for ${budgetMs / 1000} s`);
+      await sleep(50);
+    }
+  }
+
   /** What `/health/ready` says now; false when nobody answers. */
   async isReady() {
     try {

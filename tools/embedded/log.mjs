@@ -1,4 +1,4 @@
-import { openSync, readSync } from 'node:fs';
+import { closeSync, openSync, readSync } from 'node:fs';
 
 const POLL_MS = 200;
 const WARN = 40;
@@ -7,6 +7,7 @@ const WARN = 40;
  * Follows an app's log file, JSON lines, and hands on its warnings and errors as readable lines.
  * @param {string} file
  * @param {(line: string) => void} print
+ * @returns {() => void} ends the following
  */
 export function followLog(file, print) {
   const descriptor = openSync(file, 'r');
@@ -27,7 +28,11 @@ export function followLog(file, print) {
     }
   };
   read();
-  setInterval(read, POLL_MS).unref();
+  const timer = setInterval(read, POLL_MS).unref();
+  return () => {
+    clearInterval(timer);
+    closeSync(descriptor);
+  };
 }
 
 /**

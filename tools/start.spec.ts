@@ -1,0 +1,150 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { freePort, type TempDir, tempDir } from '@posthorn/testing';
+import { buildIsFresh, root } from './checkout.mjs';
+
+/** A program whose output can be awaited line by line. */
+class Program {
+  readonly lines: string[] = [];
+  readonly #child: ChildProcess;
+  readonly #seen = new Set<() => void>();
+
+  constructor(command: string, args: string[], env: Record<string, string>) {
+    const { PATH, HOME } = process.env;
+    this.#child = spawn(command, args, { cwd: root, env: { PATH, HOME, ...env } });
+    for (const stream of [this.#child.stdout, this.#child.stderr]) {
+      if (stream) {
+        createInterface(stream).on('line', (line) => {
+          this.lines.push(line);
+          for (const look of this.#seen) look();
+        });
+      }
+    }
+  }
+
+  get output(): string {
+    return this.lines.join('\n');
+  }
+
+  type(line: string): void {
+    this.#child.stdin?.write(`${line}\n`);
+  }
+
+  /** Resolves with the first line, seen or to come, that matches. */
+  async line(pattern: RegExp): Promise<string> {
+    for (;;) {
+      const found = this.lines.find((line) => pattern.test(line));
+      if (found !== undefined) return found;
+      await new Promise<void>((resolve, reject) => {
+        const look = (): void => {
+          this.#seen.delete(look);
+          resolve();
+        };
+        this.#seen.add(look);
+        this.#child.once('close', () => reject(new Error(`ended without ${pattern}:\n${this.output}`)));
+      });
+    }
+  }
+
+  async end(signal: NodeJS.Signals): Promise<number | null> {
+    const closed = once(this.#child, 'close');
+    this.#child.kill(signal);
+    return (await closed)[0];
+  }
+
+  async ended(): Promise<number | null> {
+    return (await once(this.#child, 'close'))[0];
+  }
+}
+
+describe('npm start', () => {
+  let home: TempDir;
+  let env: Record<string, string>;
+  let posthorn: Program;
+
+  const start = (overrides: Record<string, string> = {}): Program =>
+    new Program(process.execPath, ['tools/start.mjs'], { ...env, ...overrides });
+
+  /** What it prints for the reader to paste. */
+  const commands = (): string[] => posthorn.lines.filter((line) => /^(\. |curl )/.test(line));
+
+  beforeAll(async () => {
+    if (!buildIsFresh()) throw new Error('dist/ is missing or older than the sources: run npm run build');
+    home = await tempDir();
+    const [PORT, NATS_PORT, DATABASE_PORT] = await Promise.all([freePort(), freePort(), freePort()]);
+    env = {
+      POSTHORN_HOME: home.path,
+      PORT: String(PORT),
+      NATS_PORT: String(NATS_PORT),
+      DATABASE_PORT: String(DATABASE_PORT),
+    };
+    posthorn = start();
+    await posthorn.line(/^Ctrl-C stops everything/);
+  }, 90_000);
+
+  afterAll(async () => {
+    await posthorn.end('SIGTERM');
+    await home[Symbol.asyncDispose]();
+  });
+
+  it('prints three commands that show an invitation arriving, live and in the inbox', async () => {
+    const [listen = '', publish = '', inbox = ''] = commands();
+    const shell = new Program('bash', [], {});
+    shell.type(listen);
+    await shell.line(/subscribed .*usernotification:created/);
+    shell.type(publish);
+    expect(await shell.line(/message .*usernotification:created/)).toContain('community:membership:invite');
+    shell.type(inbox);
+    expect(await shell.line(/unread_count/)).toContain('"unread_count":1');
+    shell.type('kill %1; exit');
+    await shell.ended();
+  });
+
+  it('keeps addresses and secrets where only their owner can read them', () => {
+    for (const file of ['dev.env', 'secrets.json']) {
+      expect(statSync(join(home.path, file)).mode & 0o777).toBe(0o600);
+    }
+  });
+
+  it('refuses to run twice with the same data', async () => {
+    const second = start();
+    expect(await second.ended()).toBe(1);
+    expect(second.output).toContain('Posthorn runs already');
+  });
+
+  it.each([
+    ['PORT', 'the gateway'],
+    ['NATS_PORT', 'NATS'],
+    ['DATABASE_PORT', 'PostgreSQL'],
+  ])('names %s when that port is taken', async (variable, what) => {
+    await using other = await tempDir();
+    const free = { PORT: await freePort(), NATS_PORT: await freePort(), DATABASE_PORT: await freePort() };
+    const ports = Object.fromEntries(Object.entries(free).map(([name, port]) => [name, String(port)]));
+    const taken = env[variable] ?? '';
+    const second = start({ ...ports, [variable]: taken, POSTHORN_HOME: other.path });
+    expect(await second.ended()).toBe(1);
+    expect(second.output).toContain(`Port ${taken}, wanted for ${what}, is in use. Set ${variable}`);
+  });
+
+  it('brings back what dies, and says so', async () => {
+    process.kill(Number(readFileSync(join(home.path, 'nats', 'nats.pid'), 'utf8')), 'SIGKILL');
+    await posthorn.line(/NATS ended by itself/);
+    await posthorn.line(/NATS is back/);
+  });
+
+  it('ends everything in order on Ctrl-C, and finds its data again', async () => {
+    expect(await posthorn.end('SIGINT')).toBe(0);
+    const stopped = posthorn.lines.flatMap((line) => /✓ stop (\S+)/.exec(line)?.[1] ?? []);
+    expect(stopped).toEqual(['gateway', 'notifier', 'registry', 'auth', 'PostgreSQL', 'NATS']);
+
+    posthorn = start();
+    await posthorn.line(/^Ctrl-C stops everything/);
+    const shell = new Program('bash', [], {});
+    shell.type(`. ${home.path}/dev.env; ${commands()[2]}; exit`);
+    expect(await shell.line(/unread_count/)).toContain('"unread_count":1');
+  }, 90_000);
+});
