@@ -1,4 +1,5 @@
 export { type AppName, AppProcess } from './app-process.js';
+export { type BusContent, prepareBus } from './bus.js';
 export { type ClusterOptions, startCluster, type TestCluster } from './cluster.js';
 export { freePort } from './free-port.js';
 export {

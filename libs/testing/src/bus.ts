@@ -1,0 +1,77 @@
+import { jetstreamManager } from '@nats-io/jetstream';
+import { Kvm } from '@nats-io/kv';
+import { connect } from '@nats-io/transport-node';
+import { provisionStreams, streamConfigs } from '@posthorn/bus';
+import {
+  type AudienceRecord,
+  audienceKey,
+  BUCKETS,
+  makeEpoch,
+  parseTopic,
+  STREAMS,
+  type StreamRecord,
+  type TopicRecord,
+  topicKey,
+} from '@posthorn/contracts';
+
+const MIB = 1024 * 1024;
+const EPOCH_OF_TESTS = '2026-01-01T00:00:00.000Z';
+
+export interface BusContent {
+  /** Audiences that exist. Default: `acme`. */
+  audiences?: readonly string[];
+  /** Topics that are registered, each for one of the audiences. */
+  topics?: readonly (Pick<TopicRecord, 'topic' | 'audience'> & Partial<TopicRecord>)[];
+}
+
+/**
+ * Makes on a NATS server what the registry would: the streams, their epochs, and the bucket of audiences and
+ * topics. What exists stays; more audiences and topics may be added by another call.
+ */
+export async function prepareBus(nats: { readonly url: string }, content: BusContent = {}): Promise<void> {
+  const { audiences = ['acme'], topics = [] } = content;
+  const nc = await connect({ servers: nats.url });
+  try {
+    await provisionStreams(nc, streamConfigs({ maxAgeSeconds: 3600, maxBytes: 256 * MIB, replicas: 1 }));
+    await recordEpochs();
+    const bucket = await new Kvm(nc).create(BUCKETS.topics, { history: 1 });
+    for (const name of audiences) await bucket.put(audienceKey(name), JSON.stringify(audienceRecord(name)));
+    for (const topic of topics) {
+      const record = topicRecord(topic);
+      await bucket.put(topicKey(record.audience, record.path), JSON.stringify(record));
+    }
+  } finally {
+    await nc.close();
+  }
+
+  async function recordEpochs(): Promise<void> {
+    const jsm = await jetstreamManager(nc);
+    const bucket = await new Kvm(nc).create(BUCKETS.streams, { history: 1 });
+    for (const { name } of [STREAMS.global, STREAMS.local]) {
+      const { created } = await jsm.streams.info(name);
+      const record: StreamRecord = {
+        stream: name,
+        epoch: makeEpoch(Date.parse(created), 1),
+        created,
+        generation: 1,
+      };
+      await bucket.put(name, JSON.stringify(record));
+    }
+  }
+}
+
+function audienceRecord(name: string): AudienceRecord {
+  return { id: `id-of-${name}`, name, created_at: EPOCH_OF_TESTS, updated_at: EPOCH_OF_TESTS };
+}
+
+function topicRecord(given: Pick<TopicRecord, 'topic' | 'audience'> & Partial<TopicRecord>): TopicRecord {
+  return {
+    id: `id-of-${given.topic}`,
+    audienceId: `id-of-${given.audience}`,
+    path: parseTopic(given.topic).path,
+    durable: true,
+    created_at: EPOCH_OF_TESTS,
+    updated_at: EPOCH_OF_TESTS,
+    ...given,
+  };
+}
