@@ -1,0 +1,121 @@
+import { PassThrough } from 'node:stream';
+import { describe, expect, it } from '@jest/globals';
+import type { BusEvent } from '@posthorn/bus';
+import { Feed } from './feed.js';
+import { Outbox } from './outbox.js';
+import { Turn } from './turn.js';
+
+const endOfTurn = () => new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+
+function connection(turn: Turn, limit = 1_000) {
+  const stream = new PassThrough({ highWaterMark: 1 });
+  const writes: string[] = [];
+  const write = stream.write.bind(stream);
+  stream.write = ((chunk: Buffer) => {
+    writes.push(chunk.toString());
+    return write(chunk);
+  }) as typeof stream.write;
+  const state = { overflowed: 0 };
+  const outbox = new Outbox({ turn, stream, limit, overflow: () => state.overflowed++ });
+  return { outbox, writes, stream, state };
+}
+
+const event = (sequence: number) => ({ position: { epoch: 'e', sequence } }) as BusEvent;
+const plain = { key: 'plain', encode: (e: BusEvent) => Buffer.from(`${e.position.sequence};`) };
+const loud = { key: 'loud', encode: (e: BusEvent) => Buffer.from(`${e.position.sequence}!`) };
+
+describe('Feed', () => {
+  it('writes all that a turn brings to a connection at once, encoded once for all', async () => {
+    const turn = new Turn();
+    let encoded = 0;
+    const counting = { key: 'c', encode: (e: BusEvent) => (encoded++, plain.encode(e)) };
+    const feed = new Feed(turn, () => {});
+    const connections = Array.from({ length: 5 }, () => connection(turn));
+    for (const { outbox } of connections) feed.join(outbox, counting).start(0);
+    for (let i = 1; i <= 10; i++) feed.take(event(i));
+    await endOfTurn();
+    expect(encoded).toBe(10);
+    for (const { writes } of connections) expect(writes).toEqual(['1;2;3;4;5;6;7;8;9;10;']);
+  });
+
+  it('gives a listener what was stored after its beginning, none of it twice', async () => {
+    const turn = new Turn();
+    const feed = new Feed(turn, () => {});
+    const early = connection(turn);
+    const late = connection(turn);
+    feed.join(early.outbox, plain).start(0);
+    const listener = feed.join(late.outbox, plain);
+    feed.take(event(1));
+    await endOfTurn();
+    feed.take(event(2));
+    feed.take(event(3));
+    listener.start(2);
+    feed.take(event(4));
+    await endOfTurn();
+    expect(late.writes.join('')).toBe('3;4;');
+    expect(early.writes.join('')).toBe('1;2;3;4;');
+  });
+
+  it('delivers what came before a leave and nothing after it', async () => {
+    const turn = new Turn();
+    let emptied = 0;
+    const feed = new Feed(turn, () => emptied++);
+    const one = connection(turn);
+    const listener = feed.join(one.outbox, plain);
+    listener.start(0);
+    feed.take(event(1));
+    listener.leave();
+    feed.take(event(2));
+    await endOfTurn();
+    expect(one.writes).toEqual(['1;']);
+    expect(emptied).toBe(1);
+  });
+
+  it('encodes for each kind of listener', async () => {
+    const turn = new Turn();
+    const feed = new Feed(turn, () => {});
+    const a = connection(turn);
+    const b = connection(turn);
+    feed.join(a.outbox, plain).start(0);
+    feed.join(b.outbox, loud).start(0);
+    feed.take(event(1));
+    await endOfTurn();
+    expect([a.writes, b.writes]).toEqual([['1;'], ['1!']]);
+  });
+
+  it('holds events back from a watcher until it begins', () => {
+    const feed = new Feed(new Turn(), () => {});
+    const seen: number[] = [];
+    const listener = feed.watch((e) => seen.push(e.position.sequence));
+    feed.take(event(1));
+    feed.take(event(2));
+    expect(seen).toEqual([]);
+    listener.start(1);
+    feed.take(event(3));
+    expect(seen).toEqual([2, 3]);
+  });
+});
+
+describe('Outbox', () => {
+  it('gives up a peer that does not read, once, and writes nothing more', async () => {
+    const turn = new Turn();
+    const { outbox, writes, state } = connection(turn, 10);
+    outbox.send(Buffer.alloc(100));
+    await endOfTurn();
+    for (let i = 0; i < 3; i++) {
+      outbox.send(Buffer.from('more'));
+      await endOfTurn();
+    }
+    expect(writes).toHaveLength(1);
+    expect(state.overflowed).toBe(1);
+  });
+
+  it('writes what waits before it closes', () => {
+    const turn = new Turn();
+    const { outbox, writes } = connection(turn);
+    outbox.send(Buffer.from('last'));
+    outbox.close();
+    outbox.send(Buffer.from('late'));
+    expect(writes).toEqual(['last']);
+  });
+});
