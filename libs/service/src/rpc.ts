@@ -76,11 +76,15 @@ export class RpcServer extends ServerNats {
   }
 
   override async close(): Promise<void> {
-    if (this.#nats.isConnected()) await Promise.all(this.#taken.map((subscription) => subscription.drain()));
+    const { connection } = this.#nats;
+    const connected = () => this.#nats.isConnected() && !connection.isClosed();
+    const taken = this.#taken.splice(0);
+    await Promise.allSettled(taken.map((calls) => (connected() ? calls.drain() : calls.unsubscribe())));
     await Promise.allSettled(this.#inFlight);
     // Nest publishes an answer one tick after its handler is done.
     await new Promise(setImmediate);
-    if (this.#nats.isConnected()) await this.#nats.connection.flush();
+    // Losing the connection here loses the last answers; their callers see it as lost, too.
+    if (connected()) await connection.flush().catch(() => undefined);
   }
 }
 
