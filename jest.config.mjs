@@ -5,6 +5,7 @@ const lib = (name) => [`^@posthorn/${name}$`, `<rootDir>/libs/${name}/src/index.
 export default {
   testEnvironment: 'node',
   testMatch: ['<rootDir>/{apps,libs,test,tools}/**/*.spec.ts'],
+  modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/.posthorn/'],
   extensionsToTreatAsEsm: ['.ts'],
   moduleNameMapper: {
     ...Object.fromEntries(['contracts', 'bus', 'service', 'database', 'testing'].map(lib)),

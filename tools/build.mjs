@@ -16,7 +16,8 @@ export async function build({ force = false } = {}) {
   await step('build', async () => {
     rmSync(join(root, 'dist'), { recursive: true, force: true });
     const nest = join(root, 'node_modules', '@nestjs', 'cli', 'bin', 'nest.js');
-    await run(process.execPath, [nest, 'build', '--all'], { quiet: true });
+    // All apps and libs as one program: `nest build --all` compiles the libs once per app, and takes three times as long.
+    await run(process.execPath, [nest, 'build', 'gateway', '-p', 'tsconfig.build.json'], { quiet: true });
     writeFileSync(stampFile, hash);
   });
 }

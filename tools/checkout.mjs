@@ -32,7 +32,13 @@ export { stampFile };
 /** A hash over everything that a build reads: the sources without their specs, the configuration, the dependencies. */
 export function sourcesHash() {
   const hash = createHash('sha256');
-  for (const file of [...compiledSources(), 'tsconfig.json', 'nest-cli.json', 'package-lock.json']) {
+  for (const file of [
+    ...compiledSources(),
+    'tsconfig.json',
+    'tsconfig.build.json',
+    'nest-cli.json',
+    'package-lock.json',
+  ]) {
     hash
       .update(`${file}\0`)
       .update(readFileSync(join(root, file)))

@@ -1,6 +1,6 @@
 /** Runs the numbered examples, examples/01-….mjs and on, one after the other against an installation of their own. */
 import { spawn } from 'node:child_process';
-import { chmodSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root } from './checkout.mjs';
@@ -12,7 +12,9 @@ const BUDGET_MS = 60_000;
 
 /** The examples, in order. */
 export function examples() {
-  return readdirSync(join(root, 'examples'))
+  const folder = join(root, 'examples');
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder)
     .filter((file) => /^\d\d-.*\.mjs$/.test(file))
     .sort();
 }
