@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { DataSource, type DataSourceOptions, MigrationExecutor } from 'typeorm';
+import { DataSource, type DataSourceOptions, type Logger, MigrationExecutor } from 'typeorm';
 import { isUnavailable } from './failure.js';
 
 /** An app's part of the database. */
@@ -38,6 +38,19 @@ export function dataSourceOptions(options: DatabaseOptions): DataSourceOptions {
   });
 }
 
+/**
+ * TypeORM writes failed migrations and pool errors to the console even with logging off. All of them reach
+ * the caller as errors, who logs them once, in the process's own format and without statement parameters.
+ */
+const silent: Logger = {
+  log() {},
+  logMigration() {},
+  logQuery() {},
+  logQueryError() {},
+  logQuerySlow() {},
+  logSchemaBuild() {},
+};
+
 function connectionOptions(options: DatabaseOptions, limits: Record<string, number>): DataSourceOptions {
   const { url, schema, entities, migrations, poolSize = 10, onConnectionLost } = options;
   if (!/^[a-z][a-z0-9_]*$/.test(schema)) throw new TypeError(`Not a plain schema name: ${schema}`);
@@ -50,7 +63,7 @@ function connectionOptions(options: DatabaseOptions, limits: Record<string, numb
     poolSize,
     applicationName: `posthorn-${schema}`,
     migrationsTransactionMode: 'each',
-    logging: false,
+    logger: silent,
     // gen_random_uuid() is built in; an app's role need not be allowed to install anything.
     uuidExtension: 'pgcrypto',
     installExtensions: false,

@@ -1,4 +1,4 @@
-import { QueryRunnerAlreadyReleasedError } from 'typeorm';
+import { QueryRunnerAlreadyReleasedError, QueryRunnerProviderAlreadyReleasedError } from 'typeorm';
 
 /** What TypeORM, pg, and Node put on their errors. */
 interface Failure {
@@ -53,6 +53,7 @@ export function isUnavailable(error: unknown): boolean {
     if (typeof message === 'string' && MESSAGES.test(message)) return true;
     // The connection broke between two statements of a transaction.
     if (failure instanceof QueryRunnerAlreadyReleasedError) return true;
+    if (failure instanceof QueryRunnerProviderAlreadyReleasedError) return true;
   }
   return false;
 }
