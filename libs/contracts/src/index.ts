@@ -1,5 +1,6 @@
 /** What everybody agrees on: topics, subjects, positions, principals, permissions, errors, calls between apps. */
 export type { Access, CatalogueEntry, Parameter } from './catalogue/entry.js';
+export { InboxUpdate, UserNotification } from './catalogue/esn.js';
 export { findId, Id, idOf } from './catalogue/ids.js';
 export * from './catalogue/index.js';
 export { CLOSE, type Close } from './close-code.js';
