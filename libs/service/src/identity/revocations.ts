@@ -187,7 +187,7 @@ function ends(revocation: Revocation, { issuedAt = 0 }: Principal): boolean {
 }
 
 /** Up to which time of issue a revocation reaches, in seconds since 1970; of two, the one that reaches further counts. */
-export function reach({ issuedBefore }: Revocation): number {
+export function reach({ issuedBefore }: Pick<Revocation, 'issuedBefore'>): number {
   return issuedBefore ?? Number.POSITIVE_INFINITY;
 }
 
