@@ -12,6 +12,12 @@ export type Scope = 'local' | 'global';
 /** The token that stands where an unkeyed event has its key. A key that is itself `-` is escaped. */
 export const NO_KEY = '-';
 
+/**
+ * The longest subject, in characters: a server closes the connection of whoever sends a longer line of protocol
+ * (4,096 bytes by default), and the line holds the reply subject and a consumer's name too.
+ */
+export const SUBJECT_LIMIT = 3_800;
+
 const PLAIN = /^[A-Za-z0-9_-]+$/;
 const TOKEN = /^(?:[A-Za-z0-9_-]|=[0-9A-F]{2})+$/;
 const encoder = new TextEncoder();
@@ -108,18 +114,28 @@ export const BUCKETS = {
   streams: 'ph-streams',
 } as const;
 
-/** The subject under which an event is stored. `path` comes from {@link encodePath} and may hold wildcards. */
+/**
+ * The subject under which an event is stored. `path` comes from {@link encodePath} and may hold wildcards.
+ * @throws ProblemError `request_invalid` over {@link SUBJECT_LIMIT}
+ */
 export function storedSubject(audience: string, scope: Scope, instance: string, path: string): string {
-  return scope === 'global'
-    ? `ph.${encodeToken(audience)}.global.${path}`
-    : `ph.${encodeToken(audience)}.local.${encodeToken(instance)}.${path}`;
+  return bounded(
+    scope === 'global'
+      ? `ph.${encodeToken(audience)}.global.${path}`
+      : `ph.${encodeToken(audience)}.local.${encodeToken(instance)}.${path}`,
+  );
 }
 
-/** The subject on which the stream republishes it. */
+/**
+ * The subject on which the stream republishes it.
+ * @throws ProblemError `request_invalid` over {@link SUBJECT_LIMIT}
+ */
 export function liveSubject(audience: string, scope: Scope, instance: string, path: string): string {
-  return scope === 'global'
-    ? `ph-live.${encodeToken(audience)}.${path}`
-    : `ph-live-local.${encodeToken(audience)}.${encodeToken(instance)}.${path}`;
+  return bounded(
+    scope === 'global'
+      ? `ph-live.${encodeToken(audience)}.${path}`
+      : `ph-live-local.${encodeToken(audience)}.${encodeToken(instance)}.${path}`,
+  );
 }
 
 /** What a stored subject says. */
@@ -185,12 +201,30 @@ export function coversFilter(outer: string, inner: string): boolean {
   return o.length === n.length;
 }
 
-/** Checks an audience's or an instance's name: 1 to 100 characters of well-formed text. */
+/** Checks an audience's or an instance's name: 1 to 100 characters of well-formed text, none of them NUL. */
 export function checkName(kind: 'audience' | 'instance', name: unknown): string {
-  if (typeof name !== 'string' || name === '' || name.length > 100 || !name.isWellFormed()) {
+  if (typeof name !== 'string' || name === '' || exceeds(name, 100) || !isStorable(name)) {
     throw new ProblemError('request_invalid', `${kind} must be a text of 1 to 100 characters`);
   }
   return name;
+}
+
+/** Whether a text has more characters than that: code points, so that an emoji counts once. */
+export function exceeds(text: string, limit: number): boolean {
+  if (text.length <= limit) return false;
+  return text.length > 2 * limit || [...text].length > limit;
+}
+
+/** Whether UTF-8 and PostgreSQL can carry a text: neither a lone surrogate nor NUL. */
+export function isStorable(text: string): boolean {
+  return text.isWellFormed() && !text.includes('\0');
+}
+
+function bounded(subject: string): string {
+  if (subject.length > SUBJECT_LIMIT) {
+    throw new ProblemError('request_invalid', 'The names of audience and topic are too long together');
+  }
+  return subject;
 }
 
 /**

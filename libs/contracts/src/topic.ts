@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 import type { CatalogueEntry } from './catalogue/entry.js';
 import { CATALOGUE } from './catalogue/index.js';
 import { ProblemError } from './problem.js';
-import { decodePath, encodePath, encodeToken, NO_KEY } from './subject.js';
+import { decodePath, encodePath, encodeToken, exceeds, NO_KEY } from './subject.js';
 
 /** One topic. */
 export interface Topic {
@@ -22,7 +22,7 @@ export interface Topic {
   readonly entry: CatalogueEntry | undefined;
 }
 
-/** Several topics, by wildcards: a subscriber takes what any of the filters takes. They never overlap. */
+/** Several topics, by wildcards: a subscriber takes what any of the filters takes. No two take the same topic. */
 export interface Pattern {
   readonly name: string;
   /** Path filters, in NATS's syntax. The first one is for unkeyed topics unless the pattern has none. */
@@ -81,9 +81,9 @@ export function ownTopic(entryName: string, key: string): Topic {
 }
 
 /**
- * The topic at a path, as a subscriber of a pattern sees it: its name is the registered one, else the
- * catalogue's, else the header `Topic` if that leads to this very path, else the segments joined by `/`.
- * Undefined for a path that no name leads to.
+ * The topic at a path, as a subscriber of a pattern sees it. Its name is the catalogue's, under which alone a
+ * documented topic can be registered; else the registered one; else the header `Topic` if that leads to this
+ * very path; else the segments joined by `/`. Undefined for a path that no name leads to.
  */
 export function topicAt(path: string, registered?: string, header?: string): Topic | undefined {
   const decoded = decodePath(path);
@@ -111,11 +111,11 @@ export function hasWildcard(name: string): boolean {
 
 /**
  * The filters of a pattern (`community:*:invite`, `sync.>`): `*` is one segment, `>` the rest. A template's
- * parameter is taken by a wildcard at the end only.
+ * parameter is taken whole, by a wildcard at the end; a topic of several spellings goes by its first.
  * @throws ProblemError `request_invalid`
  */
 export function parsePattern(name: unknown): Pattern {
-  if (typeof name !== 'string' || name === '' || name.length > LIMITS.name || !name.isWellFormed()) {
+  if (typeof name !== 'string' || name === '' || exceeds(name, LIMITS.name) || !name.isWellFormed()) {
     throw invalid('must be a text of 1 to 200 characters');
   }
   const segments = name.split(SEPARATOR);
@@ -143,7 +143,7 @@ export function parseFilters(name: string): readonly string[] {
 
 /** The catalogue entry with a hidden parameter that a name leads to. */
 export function hiddenEntry(name: string): CatalogueEntry | undefined {
-  if (name.length > LIMITS.name) return undefined;
+  if (exceeds(name, LIMITS.name)) return undefined;
   const entry = bySegments.get(name.split(SEPARATOR).join('.'));
   return entry?.parameter?.hidden ? entry : undefined;
 }
@@ -180,7 +180,7 @@ function roomTopic(name: string): Topic | undefined {
   const match = ROOM.exec(name);
   if (!match) return undefined;
   const [, organization, kind, id, eventName] = match;
-  if (!eventName || eventName.length > LIMITS.eventName) {
+  if (!eventName || exceeds(eventName, LIMITS.eventName)) {
     throw invalid(`needs an event name of 1 to ${LIMITS.eventName} characters at its end`);
   }
   const segments = organization ? ['room', organization, eventName] : ['room', kind!, id!, eventName];
@@ -189,7 +189,7 @@ function roomTopic(name: string): Topic | undefined {
 }
 
 function plainTopic(name: string, target: string | null | undefined): Topic {
-  if (name.length > LIMITS.name) throw invalid(`has more than ${LIMITS.name} characters`);
+  if (exceeds(name, LIMITS.name)) throw invalid(`has more than ${LIMITS.name} characters`);
   const segments = name.split(SEPARATOR);
   if (segments.length > LIMITS.segments) throw invalid(`has more than ${LIMITS.segments} segments`);
   for (const segment of segments) checkSegment(segment);
@@ -233,7 +233,7 @@ function segmentsMatch(pattern: readonly string[], segments: readonly string[]):
 
 function checkSegment(segment: string): void {
   if (segment === '') throw invalid('has an empty segment');
-  if (segment.length > LIMITS.segment) throw invalid(`has a segment of over ${LIMITS.segment} characters`);
+  if (exceeds(segment, LIMITS.segment)) throw invalid(`has a segment of over ${LIMITS.segment} characters`);
   if (FORBIDDEN.test(segment)) throw invalid('holds white space, a control character, `*` or `>`');
 }
 
