@@ -1,6 +1,6 @@
 /** Who is calling (docs/protocols/events.md, "Who may do what"). A principal is plain data: a key carries it. */
 import { type Finding, ProblemError } from './problem.js';
-import { checkName } from './subject.js';
+import { checkName, isStorable } from './subject.js';
 
 export type Role = 'user' | 'service' | 'admin';
 
@@ -45,6 +45,8 @@ export function principalOfClaims(claims: Readonly<Record<string, unknown>>): Pr
   const room = roomOf(claims.room);
   const permissions = permissionsOf(claims.permissions);
   const tokenId = identity(claims, 'jti');
+  const issuedAt = moment(claims, 'iat');
+  const expiresAt = moment(claims, 'exp');
   return {
     audience: audienceOf(claims.aud),
     sub,
@@ -53,8 +55,8 @@ export function principalOfClaims(claims: Readonly<Record<string, unknown>>): Pr
     ...(room ? { room } : {}),
     ...(permissions ? { permissions } : {}),
     ...(tokenId === undefined ? {} : { tokenId }),
-    ...(typeof claims.iat === 'number' ? { issuedAt: claims.iat } : {}),
-    ...(typeof claims.exp === 'number' ? { expiresAt: claims.exp } : {}),
+    ...(issuedAt === undefined ? {} : { issuedAt }),
+    ...(expiresAt === undefined ? {} : { expiresAt }),
   };
 }
 
@@ -81,10 +83,19 @@ function identity(claims: Readonly<Record<string, unknown>>, claim: string): str
   const value = claims[claim];
   if (value === undefined || value === null || value === '') return undefined;
   const text = typeof value === 'number' && Number.isFinite(value) ? String(value) : value;
-  if (typeof text !== 'string' || !text.isWellFormed() || Buffer.byteLength(text) > ID_BYTES) {
+  if (typeof text !== 'string' || !isStorable(text) || Buffer.byteLength(text) > ID_BYTES) {
     throw refuse(claim, `must be a text of at most ${ID_BYTES} bytes`);
   }
   return text;
+}
+
+/** Seconds since 1970. JSON can say 1e999, which is Infinity here and would make a timer fire at once. */
+function moment(claims: Readonly<Record<string, unknown>>, claim: 'iat' | 'exp'): number | undefined {
+  const value = claims[claim];
+  if (value === undefined) return undefined;
+  if (typeof value !== 'number' || !Number.isFinite(value))
+    throw refuse(claim, 'must be a number of seconds');
+  return value;
 }
 
 function roomOf(room: unknown): Room | undefined {
