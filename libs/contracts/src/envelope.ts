@@ -22,7 +22,7 @@ export const HEADER = {
 /** The largest payload of an event, in bytes: from services, and from end users. */
 export const PAYLOAD_LIMIT = { service: 1024 * 1024, user: 64 * 1024 } as const;
 
-/** The longest id that an event keeps as given; a longer one is known by its SHA-256. */
+/** The longest id of an event, in characters. */
 export const EVENT_ID_LIMIT = 255;
 
 /** What makes two publishes the same one. */

@@ -17,8 +17,12 @@ const POSITION = /^([0-9a-z]{1,24})-(0|[1-9][0-9]{0,15})$/;
  * The epoch of a stream.
  * @param created the stream's creation time, in milliseconds since 1970
  * @param generation the registry's count of restores, 1 for a new stream
+ * @throws RangeError for a time or a generation that is no such number
  */
 export function makeEpoch(created: number, generation: number): string {
+  if (!(created >= 0 && Number.isSafeInteger(generation) && generation >= 1)) {
+    throw new RangeError(`no epoch of ${created} and ${generation}`);
+  }
   // 'z' never occurs between the two: both are written in base 35.
   return `${Math.trunc(created).toString(35)}z${generation.toString(35)}`;
 }
