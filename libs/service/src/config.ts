@@ -318,17 +318,22 @@ export interface SecretOptions {
   readonly optional?: boolean;
   /** The least length in bytes in production; outside production one byte is enough. */
   readonly minBytes?: number;
+  /** Several secrets, separated by commas, are accepted as well; each has to be long enough. */
+  readonly several?: boolean;
 }
 
 /** A secret: never shown, never given a default, in production no shorter than `minBytes`. */
 export function secret<const O extends SecretOptions>(name: string, options: O): Field<Value<string, O>> {
-  const { minBytes = 1 } = options;
+  const { minBytes = 1, several = false } = options;
   return field<string, O>(name, options, {
     type: 'secret',
     secret: true,
     wants: (production) => (production && minBytes > 1 ? `at least ${minBytes} bytes` : 'a secret'),
-    parse: (value, production) =>
-      Buffer.byteLength(value) >= (production ? minBytes : 1) ? value : undefined,
+    parse: (value, production) => {
+      const secrets = several ? splitList(value) : [value];
+      const enough = secrets.every((one) => Buffer.byteLength(one) >= (production ? minBytes : 1));
+      return enough && secrets.length > 0 ? value : undefined;
+    },
   });
 }
 
@@ -389,7 +394,9 @@ export const shared = {
   }),
   keySecret: secret('KEY_SECRET', {
     minBytes: 32,
-    description: 'Signs the socket keys, stream keys and API tokens that Posthorn itself hands out',
+    several: true,
+    description:
+      'Encrypts socket and stream keys. Of several the first one encrypts and all decrypt, for rotation',
   }),
   instance: text('INSTANCE', {
     default: 'main',
