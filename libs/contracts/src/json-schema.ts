@@ -16,7 +16,7 @@ import {
 } from 'ajv/dist/2020.js';
 import { fastFormats } from 'ajv-formats/dist/formats.js';
 import { Budget, Exhausted } from './budget.js';
-import { canonicalJson, pointerStep } from './json.js';
+import { boundedPointer, canonicalJson, pointerStep } from './json.js';
 import { LinearRegExp } from './linear-regexp.js';
 import type { Finding } from './problem.js';
 
@@ -66,10 +66,9 @@ export const FORMATS = [
  * Units of work that one check may take: about 100 ns each in the worst case, so a check ends within some
  * hundred milliseconds whatever schema and payload are. A plain payload of 64 KiB needs some thousands.
  */
-export const WORK_LIMIT = 1_000_000;
+export const WORK_LIMIT = 2_000_000;
 /** Units for finding all faults of a payload once it is known not to fit. Beyond, the first one is told. */
-const REPORT_LIMIT = 50_000;
-const PATH_LIMIT = 500;
+const REPORT_LIMIT = 100_000;
 
 /**
  * Compiles a schema that has no reference but local ones that end. `resolve` finds the target of a `$ref`.
@@ -123,6 +122,7 @@ function rebuild(
     return { $price: price(inner), allOf: [inner] };
   };
   const node: Record<string, unknown> = {};
+  const beside: unknown[] = [];
   for (const [keyword, value] of Object.entries(schema)) {
     const holds = KEYWORDS.get(keyword);
     if (holds === 'schema') node[keyword] = priced(value);
@@ -130,12 +130,14 @@ function rebuild(
     else if (holds === 'named schemas') {
       const named = Object.entries(value as SchemaObject);
       node[keyword] = Object.fromEntries(named.map(([name, sub]) => [name, priced(sub)]));
+    } else if (keyword === 'dependentRequired') {
+      for (const [member, required] of Object.entries(value as SchemaObject)) {
+        beside.push(priced({ if: { not: { required: [member] } }, else: { required } }));
+      }
     } else if (holds === 'rule' || keyword === 'title') node[keyword] = value;
   }
-  if (typeof schema.$ref === 'string') {
-    const target = priced(resolve(schema.$ref));
-    node.allOf = [target, ...((node.allOf as unknown[] | undefined) ?? [])];
-  }
+  if (typeof schema.$ref === 'string') beside.push(priced(resolve(schema.$ref)));
+  if (beside.length > 0) node.allOf = [...beside, ...((node.allOf as unknown[] | undefined) ?? [])];
   return node;
 }
 
@@ -147,13 +149,13 @@ function price(node: SchemaObject): number {
     if (holds === 'rule') characters += JSON.stringify(value).length;
     else if (holds === 'named schemas') characters += Object.keys(value as SchemaObject).join().length;
   }
-  return 1 + Math.ceil(characters / 64);
+  return 3 + Math.floor(characters / 32);
 }
 
 function sizeOf(value: unknown): number {
   if (typeof value === 'string') return value.length / 64;
   if (typeof value !== 'object' || value === null) return 0;
-  return (Array.isArray(value) ? value.length : Object.keys(value).length) / 4;
+  return Array.isArray(value) ? value.length / 4 : Object.keys(value).length * 2;
 }
 
 function makeAjv(budget: Budget, allErrors: boolean): Ajv2020 {
@@ -169,9 +171,10 @@ function makeAjv(budget: Budget, allErrors: boolean): Ajv2020 {
   );
   const ajv = new Ajv2020({
     allErrors,
-    verbose: true,
-    code: { regExp: regExp as never },
+    verbose: allErrors,
+    code: { optimize: false, regExp: regExp as never },
     logger: false,
+    loopRequired: 16,
     meta: false,
     multipleOfPrecision: 9,
     ownProperties: true,
@@ -183,7 +186,7 @@ function makeAjv(budget: Budget, allErrors: boolean): Ajv2020 {
   for (const keyword of ['enum', 'const', 'uniqueItems']) ajv.removeKeyword(keyword);
   const canonical = (value: unknown): string => {
     const text = canonicalJson(value);
-    budget.spend(text.length / 4);
+    budget.spend(text.length);
     return text;
   };
   const keywords: KeywordDefinition[] = [
@@ -279,20 +282,19 @@ function isBelow(error: ErrorObject | undefined, above: ErrorObject): boolean {
   );
 }
 
-/** Where the fault is: the member that is missing or too many, else the value. Long paths end at an ancestor. */
+/** Where the fault is: the member that is missing or too many, else the value. */
 function pathOf({ instancePath, params }: ErrorObject): string {
   const member: unknown =
     params.missingProperty ?? params.additionalProperty ?? params.unevaluatedProperty ?? params.propertyName;
-  const path = typeof member === 'string' ? instancePath + pointerStep(member) : instancePath;
-  return path.length <= PATH_LIMIT ? path : path.slice(0, path.lastIndexOf('/', PATH_LIMIT));
+  return boundedPointer(typeof member === 'string' ? instancePath + pointerStep(member) : instancePath);
 }
 
 function messageOf(error: ErrorObject): string {
+  // The first, quick check does not keep the schema with its errors.
+  if (error.schema === undefined) return shortened(`breaks the rule ${error.keyword}`);
   switch (error.keyword) {
     case 'required':
       return 'is required';
-    case 'dependentRequired':
-      return `is required where there is ${JSON.stringify(error.params.property)}`;
     case 'additionalProperties':
     case 'unevaluatedProperties':
     case 'false schema':

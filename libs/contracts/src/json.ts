@@ -2,6 +2,7 @@
 
 /** How deep a body or payload may nest: an object or array inside another is one level more. */
 export const DEPTH_LIMIT = 64;
+const POINTER_LIMIT = 500;
 
 /**
  * Whether objects and arrays nest more than `max` levels (`{}` is one level, a text none). Walks level by level
@@ -31,6 +32,13 @@ export function canonicalJson(value: unknown): string {
 /** One step of a JSON pointer (RFC 6901). */
 export function pointerStep(name: string | number): string {
   return `/${String(name).replaceAll('~', '~0').replaceAll('/', '~1')}`;
+}
+
+/** A pointer that is not longer than 500 characters: what lies deeper is told by an ancestor's. */
+export function boundedPointer(pointer: string): string {
+  return pointer.length <= POINTER_LIMIT
+    ? pointer
+    : pointer.slice(0, pointer.lastIndexOf('/', POINTER_LIMIT));
 }
 
 function isContainer(value: unknown): value is object {

@@ -2,14 +2,15 @@
 import { RE2JS } from 're2js';
 import type { Budget } from './budget.js';
 
-/** Characters that a pattern may have. */
-export const PATTERN_LIMIT = 500;
+const PATTERN_LIMIT = 500;
+/** Repetitions (`{n}`) that a pattern may ask for, summed up: more than that takes long to compile. */
+const REPETITION_LIMIT = 2_000;
 
 /**
- * Entries (states by classes of characters) of an automaton that counts as small: its table is soon complete, and
- * a character then costs a look-up. A larger one is dropped after use, before it fills the engine's 8 MiB.
+ * What counts as a small automaton, in states by what each holds: its table is soon complete, and a character then
+ * costs a look-up. A larger one is dropped after use, before it fills the 8 MiB that the engine allows each.
  */
-const SMALL_AUTOMATON = 16_384;
+const SMALL_AUTOMATON = 131_072;
 
 const SPACES = '\\t\\n\\v\\f\\r\\p{Zs}\\x{2028}\\x{2029}\\x{FEFF}';
 const LINE_ENDS = '\\n\\r\\x{2028}\\x{2029}';
@@ -23,6 +24,9 @@ export class LinearRegExp {
     if (pattern.length > PATTERN_LIMIT) throw new SyntaxError(`is longer than ${PATTERN_LIMIT} characters`);
     if (!isEcmaScript(pattern))
       throw new SyntaxError('is not a regular expression of ECMA-262 with the flag u');
+    if (repetitions(pattern) > REPETITION_LIMIT) {
+      throw new SyntaxError(`repeats more than ${REPETITION_LIMIT} times`);
+    }
     this.#source = toRe2(pattern);
     this.#engine = compile(this.#source);
   }
@@ -41,16 +45,16 @@ export class LinearRegExp {
     const re2 = this.#engine.re2();
     // Decided by the next character alone: no automaton is built.
     if (re2.onepass !== null) {
-      budget.spend(characters * 3);
+      budget.spend(characters);
       return this.#engine.test(text);
     }
-    const most = characters * (20 + this.size / 10);
+    const most = characters * (20 + this.size * 0.4);
     budget.spend(most);
     const matches = this.#engine.test(text);
     const automaton = re2.lazyDFA;
     if (automaton === null) return matches;
     // An automaton that was dropped midway has no start state until the next search.
-    const small = automaton.stateCount * automaton.numClasses <= SMALL_AUTOMATON;
+    const small = automaton.stateCount * (automaton.numClasses + this.size) <= SMALL_AUTOMATON;
     if (small && automaton.startStates.size > 0) budget.spend(characters - most);
     if (!small) this.#engine = compile(this.#source);
     return matches;
@@ -64,6 +68,12 @@ function isEcmaScript(pattern: string): boolean {
   } catch {
     return false;
   }
+}
+
+function repetitions(pattern: string): number {
+  let total = 0;
+  for (const [, least, most] of pattern.matchAll(/\{(\d+)(?:,(\d*))?\}/g)) total += Number(most || least);
+  return total;
 }
 
 /** What means something else in RE2, written out; RE2JS translates the remaining syntax. */

@@ -3,7 +3,7 @@
  * which is really checked. What would be ignored or could take long is refused, naming the place.
  */
 import { Ajv2020 } from 'ajv/dist/2020.js';
-import { exceedsDepth, pointerStep } from './json.js';
+import { boundedPointer, exceedsDepth, pointerStep } from './json.js';
 import { FINDING_LIMIT, FORMATS, KEYWORDS, type SchemaObject, toFindings } from './json-schema.js';
 import { LinearRegExp } from './linear-regexp.js';
 import type { Finding } from './problem.js';
@@ -129,7 +129,7 @@ class Inspection {
   }
 
   #find(path: string, message: string): void {
-    this.findings.push({ path, message });
+    this.findings.push({ path: boundedPointer(path), message });
   }
 
   #visit(path: string, schema: Schema): Place {

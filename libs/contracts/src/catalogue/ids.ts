@@ -4,10 +4,20 @@ import { ProblemError } from '../problem.js';
 
 const PlainId = Type.Union([Type.String({ minLength: 1 }), Type.Number()]);
 
+/** An object with an id and whatever else: a literal with more members, or a value of a narrower type. */
+type With<Key extends string> =
+  | { readonly [K in Key]: string | number }
+  | ({ readonly [K in Key]: string | number } & { readonly [member: string]: unknown });
+
 /** An id as real producers write it. {@link idOf} reads it. */
-export const Id = Type.Union([PlainId, Type.Object({ _id: PlainId }), Type.Object({ id: PlainId })], {
-  title: 'an id: a string, a number, or an object with _id or id',
-});
+export const Id = Type.Union(
+  [
+    PlainId,
+    Type.Unsafe<With<'_id'>>(Type.Object({ _id: PlainId })),
+    Type.Unsafe<With<'id'>>(Type.Object({ id: PlainId })),
+  ],
+  { title: 'an id: a string, a number, or an object with _id or id' },
+);
 export type Id = Static<typeof Id>;
 
 /**
