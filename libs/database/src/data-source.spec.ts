@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { afterEach, describe, expect, it } from '@jest/globals';
-import { createDatabase, startPostgres, startTcpProxy } from '@posthorn/testing';
+import { createDatabase, startPostgres, startTcpProxy, type TcpProxy } from '@posthorn/testing';
 import {
   Column,
   type DataSource,
@@ -61,6 +61,14 @@ async function openNotes(options: Partial<OpenDatabaseOptions> & { url: string }
   });
   open.push(source);
   return source;
+}
+
+/** A link to a database that can be cut, and the URL that goes through it. */
+async function linkTo(databaseUrl: string): Promise<TcpProxy & { url: string }> {
+  const url = new URL(databaseUrl);
+  const link = await startTcpProxy(Number(url.port));
+  url.port = String(link.port);
+  return Object.assign(link, { url: url.href });
 }
 
 /** Tries again at once, up to a deadline that no healthy server misses. */
@@ -177,43 +185,43 @@ describe('openDatabase', () => {
   });
 });
 
-describe('a data source whose server is killed', () => {
-  it('fails as unavailable meanwhile, and works again when the server is back', async () => {
+describe('a data source', () => {
+  it('fails as unavailable while its server is dead, and works again when it is back', async () => {
     await using server = await startPostgres();
-    const lost: Error[] = [];
-    const source = await openNotes({
-      url: server.url('postgres'),
-      onConnectionLost: (error) => lost.push(error),
+    let report = (_: Error) => {};
+    const lost = new Promise<Error>((resolve) => {
+      report = resolve;
     });
-    await source.query('SELECT 1');
+    const source = await openNotes({ url: server.url('postgres'), onConnectionLost: report });
 
     await server.kill();
+    expect(isUnavailable(await lost)).toBe(true);
     const error = await source.query('SELECT 1').then(
       () => undefined,
       (reason: unknown) => reason,
     );
-    expect(isUnavailable(error)).toBe(true);
+    expect(isUnavailable(error) || error).toBe(true);
 
     await server.start();
     expect(await source.query('SELECT count(*)::int AS rows FROM note')).toEqual([{ rows: 1 }]);
-    expect(lost.length).toBeGreaterThan(0);
   });
 
-  it('fails a transaction that it was in', async () => {
-    await using server = await startPostgres();
-    const source = await openNotes({ url: server.url('postgres') });
+  it('fails a transaction whose connection broke between two statements, and stores nothing of it', async () => {
+    await using database = await createDatabase();
+    await using link = await linkTo(database.url);
+    const source = await openNotes({ url: link.url });
     const error = await source
       .transaction(async (manager) => {
         await manager.query(`INSERT INTO note (text) VALUES ('lost')`);
-        await server.kill();
+        link.cut();
         await manager.query(`INSERT INTO note (text) VALUES ('lost, too')`);
       })
       .then(
         () => undefined,
         (reason: unknown) => reason,
       );
-    expect(isUnavailable(error)).toBe(true);
-    await server.start();
+    expect(isUnavailable(error) || error).toBe(true);
+    link.restore();
     expect(await source.query('SELECT text FROM note')).toEqual([{ text: 'from the migration' }]);
   });
 
@@ -227,18 +235,15 @@ describe('a data source whose server is killed', () => {
       (reason: unknown) => reason,
     );
     await holder.release();
-    expect(isUnavailable(error)).toBe(true);
+    expect(isUnavailable(error) || error).toBe(true);
   });
 });
 
 describe('watchDatabase', () => {
   it('reports whether the server answers', async () => {
     await using database = await createDatabase();
-    const { port, pathname, username, password } = new URL(database.url);
-    await using link = await startTcpProxy(Number(port));
-    const source = await openNotes({
-      url: `postgres://${username}:${password}@127.0.0.1:${link.port}${pathname}`,
-    });
+    await using link = await linkTo(database.url);
+    const source = await openNotes({ url: link.url });
 
     const reports = new EventTarget();
     const states: boolean[] = [];

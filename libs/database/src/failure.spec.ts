@@ -107,7 +107,7 @@ describe('withTransaction', () => {
         await manager.query('UPDATE account SET balance = balance + 1 WHERE id = $1', [second]);
       });
     await Promise.all([transfer(1, 2), transfer(2, 1)]);
-    expect(runs).toBe(3);
+    expect(runs).toBeGreaterThan(2);
     expect(await source.query('SELECT balance FROM account ORDER BY id')).toEqual([
       { balance: 2 },
       { balance: 2 },

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { DataSource, EntityManager } from 'typeorm';
 import { isConflict } from './failure.js';
 
@@ -5,7 +6,7 @@ import { isConflict } from './failure.js';
 export interface TransactionOptions {
   /** Default: `READ COMMITTED`. */
   readonly isolation?: 'READ COMMITTED' | 'REPEATABLE READ' | 'SERIALIZABLE';
-  /** How often it is run at most when it loses against another one (deadlock, serialization). Default: 3. */
+  /** How often it is run at most when it loses against another one (deadlock, serialization). Default: 5. */
   readonly attempts?: number;
 }
 
@@ -16,13 +17,15 @@ export interface TransactionOptions {
 export async function withTransaction<T>(
   source: DataSource,
   work: (manager: EntityManager) => Promise<T>,
-  { isolation = 'READ COMMITTED', attempts = 3 }: TransactionOptions = {},
+  { isolation = 'READ COMMITTED', attempts = 5 }: TransactionOptions = {},
 ): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await source.transaction(isolation, work);
     } catch (error) {
       if (attempt >= attempts || !isConflict(error)) throw error;
+      // Run again at once, the loser can take back its first row before the winner wakes up: the same deadlock.
+      await sleep(Math.random() * 10 * 2 ** attempt);
     }
   }
 }
