@@ -1,1 +1,10 @@
-export {};
+import 'reflect-metadata';
+import { runMain, startWorker } from '@posthorn/service';
+import { readRegistryConfig } from './config.js';
+import { startRegistry } from './registry.js';
+
+await runMain(async () => {
+  const config = readRegistryConfig(process.env);
+  const { port, host, instance, logLevel } = config;
+  await startRegistry(config, await startWorker({ app: 'registry', instance, logLevel, port, host }));
+});

@@ -1,5 +1,5 @@
 /** Calls of the registry app (`ph-rpc.registry.*`), and what it projects into the bucket `ph-topics`. */
-import { IsBoolean, IsInt, IsObject, IsOptional, IsString, Length, Max, Min } from 'class-validator';
+import { IsBoolean, IsInt, IsObject, IsOptional, IsString, IsUUID, Length, Max, Min } from 'class-validator';
 
 export const REGISTRY_CALLS = {
   createAudience: 'ph-rpc.registry.create-audience',
@@ -44,10 +44,16 @@ export class CreateTopicRequest {
   durable?: boolean;
 }
 
+/** A page of topics, oldest first: a reply has to fit a NATS message. The last page is empty. */
 export class ListTopicsRequest {
   @IsString()
   @Length(1, 100)
   audience!: string;
+
+  /** The id of the last topic of the page before. */
+  @IsOptional()
+  @IsUUID()
+  after?: string;
 }
 
 /** Asks for what the bucket does not hold (yet). */

@@ -1,0 +1,146 @@
+import { hostname } from 'node:os';
+import { NestFactory } from '@nestjs/core';
+import { ProvisioningError, streamConfigs } from '@posthorn/bus';
+import { ProblemError } from '@posthorn/contracts';
+import { isUnavailable, openDatabase, watchDatabase } from '@posthorn/database';
+import {
+  connectNats,
+  type NatsLink,
+  nestLogger,
+  RpcProblemFilter,
+  rpcServerOptions,
+  type Service,
+  StartError,
+} from '@posthorn/service';
+import type { DataSource } from 'typeorm';
+import type { RegistryConfig } from './config.js';
+import { Audience, RegisteredTopic, StreamGeneration } from './entities.js';
+import { Epochs } from './epoch.js';
+import { Registry1800000000000 } from './migrations/1800000000000-registry.js';
+import { Projection } from './projection.js';
+import { registryModule } from './registry.module.js';
+import { Routine } from './routine.js';
+import { Streams } from './streams.js';
+
+/** The app's name: its queue group, its schema, its place in the subjects of its calls. */
+const APP = 'registry';
+
+/** How often things are looked after, in ms. Servers' advisories and reconnects bring a look forward. */
+const EVERY = { epochs: 5_000, streams: 30_000, projection: 300_000 } as const;
+
+/**
+ * Runs the registry until the service shuts down. Waits for NATS and PostgreSQL, in whatever order they come;
+ * takes calls once the streams, their epochs and the projection are as they have to be.
+ *
+ * @throws {StartError} where only an operator can help
+ */
+export async function startRegistry(config: RegistryConfig, service: Service): Promise<void> {
+  const { logger, health, shutdown } = service;
+  health.expect('nats', 'database', 'streams', 'epochs', 'projection', 'calls');
+  const [nats, source] = await Promise.all([openNats(config, service), openSource(config, service)]);
+  const { connection: nc } = nats;
+  const { streamMaxAge: maxAgeSeconds, streamMaxBytes: maxBytes, streamReplicas: replicas } = config;
+
+  const streams = new Streams({ nc, logger, wanted: streamConfigs({ maxAgeSeconds, maxBytes, replicas }) });
+  const epochs = new Epochs({ nc, source, replicas, logger });
+  const projection = new Projection({ nc, source, replicas, logger });
+  const recordEpochs = async () => {
+    for (const stream of streams.names) await epochs.record(stream);
+  };
+  await provision(streams, service);
+  await service.waitFor('epochs', recordEpochs);
+  await service.waitFor('projection', () => projection.rebuild());
+
+  const keepEpochs = new Routine('epochs', { everyMs: EVERY.epochs, run: recordEpochs, logger, health });
+  const keepProjection = new Routine('projection', {
+    everyMs: EVERY.projection,
+    run: () => projection.rebuild(),
+    logger,
+    health,
+  });
+  const keepStreams = new Routine('streams', {
+    everyMs: EVERY.streams,
+    async run() {
+      const misfits = await streams.check().finally(() => keepEpochs.soon());
+      if (!(await projection.exists())) keepProjection.soon();
+      if (misfits.length > 0) throw new Error(misfits.join('; '));
+    },
+    logger,
+    health,
+  });
+  const routines = [keepStreams, keepEpochs, keepProjection];
+  const lookNow = () => {
+    for (const routine of routines) routine.soon();
+  };
+  projection.onFailure(() => keepProjection.soon());
+  streams.onAdvisory(lookNow);
+  nats.watch((connected) => connected && lookNow());
+  for (const routine of routines) routine.start();
+
+  const app = await NestFactory.createMicroservice(
+    registryModule({ source, projection, topicsPerAudience: config.topicsPerAudience }),
+    { ...rpcServerOptions({ nats, app: APP }), logger: nestLogger(logger), abortOnError: false },
+  );
+  app.useGlobalFilters(new RpcProblemFilter({ logger, translate: databaseAway }));
+  shutdown.on('stop accepting', 'calls', () => app.close());
+  shutdown.on('finish in flight', 'routines', () => Promise.all(routines.map((routine) => routine.stop())));
+  shutdown.on('flush', 'epochs', () => (nats.isConnected() ? recordEpochs() : undefined));
+  await app.listen();
+  // Until the servers have taken the subscriptions, callers hear that nobody is there.
+  await nc.flush();
+  health.set('calls', true);
+  logger.info('the registry takes calls');
+}
+
+async function openNats(config: RegistryConfig, { logger, health, shutdown }: Service): Promise<NatsLink> {
+  const nats = await connectNats({
+    url: config.natsUrl,
+    user: config.natsUser,
+    password: config.natsPassword,
+    credsFile: config.natsCreds,
+    name: `${APP}-${hostname()}`,
+    inboxPrefix: `_INBOX_${APP}`,
+    logger,
+    health,
+    signal: shutdown.signal,
+  });
+  shutdown.on('close', 'nats', () => nats.close());
+  return nats;
+}
+
+async function openSource(config: RegistryConfig, service: Service): Promise<DataSource> {
+  const { logger, health, shutdown } = service;
+  const source = await openDatabase({
+    url: config.databaseUrl,
+    poolSize: config.databasePool,
+    schema: APP,
+    entities: [Audience, RegisteredTopic, StreamGeneration],
+    migrations: [Registry1800000000000],
+    onConnectionLost: (err) => logger.debug({ err }, 'a database connection was lost'),
+    retry: (attempt) => service.waitFor('database', attempt),
+  });
+  const unwatch = watchDatabase(source, (up, detail) => health.set('database', up, detail));
+  shutdown.on('close', 'database', async () => {
+    await unwatch();
+    await source.destroy();
+  });
+  return source;
+}
+
+/** What the server will refuse however often it is asked ends the start: an operator has to see it. */
+async function provision(streams: Streams, service: Service): Promise<void> {
+  const refusal = await service.waitFor('streams', async () => {
+    try {
+      await streams.provision();
+    } catch (error) {
+      if (error instanceof ProvisioningError) return error;
+      throw error;
+    }
+  });
+  if (refusal) throw new StartError(refusal.message, { cause: refusal });
+}
+
+function databaseAway(error: unknown): ProblemError | undefined {
+  if (!isUnavailable(error)) return undefined;
+  return new ProblemError('unavailable', 'The database is away', { cause: error });
+}
