@@ -19,6 +19,7 @@ export {
   JetStreamServer,
   type JetStreamServerOptions,
 } from './nest/jetstream-server.js';
+export { SettlementFilter } from './nest/settlement-filter.js';
 export type {
   Bus,
   BusEvent,

@@ -80,10 +80,7 @@ export class JetStreamServer extends Server implements CustomTransportStrategy {
 }
 
 async function run(handler: MessageHandler | undefined, event: BusEvent, delivery: Delivery): Promise<void> {
-  const context = new JetStreamContext(event, delivery);
-  // Nest chains several handlers of one pattern; all of them have to succeed.
-  for (let next = handler; next; next = next.next as MessageHandler | undefined) {
-    const result: unknown = await next(event.message, context);
-    if (isObservable(result)) await lastValueFrom(result, { defaultValue: undefined });
-  }
+  // Where several handlers have one pattern, Nest's first one runs the others too, and all have to succeed.
+  const result: unknown = await handler?.(event.message, new JetStreamContext(event, delivery));
+  if (isObservable(result)) await lastValueFrom(result, { defaultValue: undefined });
 }
