@@ -1,0 +1,42 @@
+import type { BusObserver } from '@posthorn/bus';
+import type { Distribution, Level, Metrics, Tally } from '@posthorn/service';
+
+/** What the notifier counts. */
+export class NotifierMetrics {
+  /** Events that are done. */
+  readonly handled: Tally;
+  readonly written: Tally;
+  readonly batchSize: Distribution;
+  readonly emitSeconds: Distribution;
+  /** Events in the stream that were not delivered yet. */
+  readonly pending: Level;
+  /** For the bus: what became of the events that are not done. */
+  readonly observer: Partial<BusObserver>;
+
+  constructor(metrics: Metrics) {
+    const events = metrics.counters('notifier_events_total', 'Events by what became of them', {
+      handled: { outcome: 'handled' },
+      retried: { outcome: 'retried' },
+      held: { outcome: 'held' },
+      dead: { outcome: 'dead' },
+    });
+    this.handled = events.handled;
+    this.written = metrics.counter('notifications_written_total', 'Notifications stored, one per recipient');
+    this.batchSize = metrics.histogram(
+      'notifier_batch_events',
+      'Events in one transaction',
+      [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000],
+    );
+    this.emitSeconds = metrics.histogram(
+      'notifier_emit_seconds',
+      "From a batch's commit until its notifications are stored on the bus",
+      [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5],
+    );
+    this.pending = metrics.gauge(
+      'notifier_pending_events',
+      'Events that wait in the stream for the notifier',
+    );
+    const settled = { ack: undefined, retry: events.retried, hold: events.held, dead: events.dead };
+    this.observer = { settled: (outcome) => settled[outcome]?.inc() };
+  }
+}

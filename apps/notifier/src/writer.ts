@@ -1,0 +1,250 @@
+/**
+ * From events to inboxes: what queued up while a batch was running is the next batch. An event is done once
+ * its notifications are stored, its recipients were told, and that is noted; whatever fails before is done
+ * again from where it stood, under the same ids.
+ */
+import { createHash } from 'node:crypto';
+import { type Bus, type BusEvent, type Delivery, type Draft, PermanentFailure } from '@posthorn/bus';
+import { EVENT_ID_LIMIT, ownTopic, PAYLOAD_LIMIT, ProblemError } from '@posthorn/contracts';
+import { databaseAway, refusedByDatabase } from './failure.js';
+import type { NotifierMetrics } from './metrics.js';
+import type { Wanted } from './notice.js';
+import { contentJson, type Store, type Stored, type Work } from './store.js';
+
+/** How the notifier signs what it publishes. */
+const SOURCE = 'posthorn/notifier';
+
+/** What a notification has beside its content (ids, flags, time), in bytes, at most. */
+const FRAME_BYTES = 4_096;
+
+/** Recipients and bytes of content that a batch takes, unless one event alone has more. */
+const BATCH_RECIPIENTS = 2_000;
+const BATCH_BYTES = 4 * 1024 * 1024;
+
+/** How many publishes are in flight at once. */
+const PUBLISHES = 1_000;
+
+const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
+
+interface Job {
+  readonly work: Work;
+  readonly traceparent: string | undefined;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** Something that recipients are told, and the jobs that wait for it. */
+interface Telling {
+  readonly kind: 'created' | 'withdrawn';
+  readonly id: string;
+  readonly draft: Draft;
+  readonly jobs: Set<Job>;
+}
+
+export interface WriterOptions {
+  readonly store: Store;
+  readonly bus: Pick<Bus, 'publish'>;
+  readonly metrics: NotifierMetrics;
+  /** Events in one transaction at most. */
+  readonly batchSize: number;
+}
+
+export class Writer {
+  readonly #options: WriterOptions;
+  readonly #queue: Job[] = [];
+  #running = false;
+
+  constructor(options: WriterOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Does what an event wants; resolves once all of it is stored and told. Rejects as settlement.ts expects:
+   * `unavailable` where database or bus are away, PermanentFailure where another try cannot help.
+   */
+  async write(event: BusEvent, delivery: Delivery, wanted: Wanted): Promise<void> {
+    const work: Work = {
+      audience: event.audience,
+      eventId: eventKey(event.id),
+      ordinal: delivery.storedAt,
+      redelivered: delivery.tries > 1,
+      wanted,
+      content: contentOf(wanted),
+    };
+    const traceparent = TRACEPARENT.test(event.traceparent ?? '') ? event.traceparent : undefined;
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ work, traceparent, resolve, reject });
+      if (!this.#running) void this.#run();
+    });
+  }
+
+  async #run(): Promise<void> {
+    this.#running = true;
+    // The events that this turn of the event loop still delivers join the first batch.
+    await new Promise(setImmediate);
+    while (this.#queue.length > 0) {
+      const batch = this.#take();
+      this.#options.metrics.batchSize.observe(batch.length);
+      try {
+        await this.#tell(await this.#store(batch));
+      } catch (error) {
+        for (const job of batch) job.reject(error);
+      }
+    }
+    this.#running = false;
+  }
+
+  #take(): Job[] {
+    let recipients = 0;
+    let bytes = 0;
+    let count = 0;
+    for (const { work } of this.#queue) {
+      const to = work.wanted.notice?.recipients;
+      recipients += to && 'length' in to ? to.length : 1;
+      bytes += work.content?.length ?? 0;
+      if (count > 0 && (recipients > BATCH_RECIPIENTS || bytes > BATCH_BYTES)) break;
+      count += 1;
+      if (count === this.#options.batchSize) break;
+    }
+    return this.#queue.splice(0, count);
+  }
+
+  /** Stores a batch; where one event spoils it, halves find out which, and its neighbours are stored. */
+  async #store(batch: readonly Job[]): Promise<Map<Job, Stored>> {
+    try {
+      const stored = await this.#options.store.apply(batch.map(({ work }) => work));
+      this.#options.metrics.written.inc(stored.reduce((sum, { written }) => sum + written, 0));
+      return new Map(batch.map((job, i) => [job, stored[i]!]));
+    } catch (error) {
+      const away = databaseAway(error);
+      if (!away && batch.length > 1) {
+        const middle = Math.ceil(batch.length / 2);
+        const first = await this.#store(batch.slice(0, middle));
+        const second = await this.#store(batch.slice(middle));
+        return new Map([...first, ...second]);
+      }
+      for (const job of batch) job.reject(away ?? refusedByDatabase(error) ?? error);
+      return new Map();
+    }
+  }
+
+  /** Tells the recipients, notes that they were told, and settles the jobs. */
+  async #tell(stored: ReadonlyMap<Job, Stored>): Promise<void> {
+    const began = performance.now();
+    const { created, withdrawn } = tellings(stored);
+    const failures = new Map<Job, unknown>();
+    for (const [job, { failure }] of stored) if (failure) failures.set(job, failure);
+    // An invite is told before its withdrawal, which may come from the same batch.
+    const told = [...(await this.#publish(created, failures)), ...(await this.#publish(withdrawn, failures))];
+    if (told.length > 0) {
+      this.#options.metrics.emitSeconds.observe((performance.now() - began) / 1_000);
+      try {
+        await this.#options.store.markEmitted(idsOf(told, 'created'), idsOf(told, 'withdrawn'));
+      } catch (error) {
+        for (const { jobs } of told) {
+          for (const job of jobs) failures.set(job, databaseAway(error) ?? error);
+        }
+      }
+    }
+    for (const job of stored.keys()) {
+      if (failures.has(job)) {
+        job.reject(failures.get(job));
+      } else {
+        this.#options.metrics.handled.inc();
+        job.resolve();
+      }
+    }
+  }
+
+  /** Publishes in order; returns what is stored, and notes which jobs have failed with what is not. */
+  async #publish(tellings: readonly Telling[], failures: Map<Job, unknown>): Promise<Telling[]> {
+    const told: Telling[] = [];
+    let away: ProblemError | undefined;
+    for (let start = 0; start < tellings.length; start += PUBLISHES) {
+      const some = tellings.slice(start, start + PUBLISHES);
+      const results = await Promise.allSettled(
+        some.map(({ draft }) => (away ? Promise.reject(away) : this.#options.bus.publish(draft))),
+      );
+      results.forEach((result, i) => {
+        const telling = some[i]!;
+        if (result.status === 'fulfilled') {
+          told.push(telling);
+          return;
+        }
+        const { reason } = result;
+        if (reason instanceof ProblemError && reason.code === 'unavailable') away = reason;
+        for (const job of telling.jobs) failures.set(job, reason);
+      });
+    }
+    return told;
+  }
+}
+
+/** What all jobs of a batch have to tell, each once: two events of one id share their notifications. */
+function tellings(stored: ReadonlyMap<Job, Stored>): Record<Telling['kind'], Telling[]> {
+  const created = new Map<string, Telling>();
+  const withdrawn = new Map<string, Telling>();
+  for (const [job, outcome] of stored) {
+    for (const { id, audience, message } of outcome.created) {
+      add(created, job, 'created', id, audience, message);
+    }
+    for (const { id, audience, message } of outcome.withdrawn) {
+      add(withdrawn, job, 'withdrawn', id, audience, message);
+    }
+  }
+  return { created: [...created.values()], withdrawn: [...withdrawn.values()] };
+}
+
+function add(
+  all: Map<string, Telling>,
+  job: Job,
+  kind: Telling['kind'],
+  id: string,
+  audience: string,
+  message: { readonly target: string },
+): void {
+  const known = all.get(id);
+  if (known) {
+    known.jobs.add(job);
+    return;
+  }
+  const name = kind === 'created' ? 'usernotification:created' : 'usernotification:updated';
+  const draft: Draft = {
+    audience,
+    topic: ownTopic(name, message.target),
+    scope: 'global',
+    message,
+    principal: SOURCE,
+    source: SOURCE,
+    id,
+    idempotencyKey: id,
+    ...(job.traceparent ? { traceparent: job.traceparent } : {}),
+  };
+  all.set(id, { kind, id, draft, jobs: new Set([job]) });
+}
+
+function idsOf(told: readonly Telling[], kind: Telling['kind']): string[] {
+  return told.filter((telling) => telling.kind === kind).map(({ id }) => id);
+}
+
+/** An event's id as part of a key: a foreign publisher may have sent any text. */
+export function eventKey(id: string): string {
+  if (id.length <= EVENT_ID_LIMIT && !id.includes('\0')) return id;
+  return createHash('sha256').update(id).digest('hex');
+}
+
+/** The content as it is stored, checked for what no bus takes. */
+function contentOf({ notice }: Wanted): string | undefined {
+  if (!notice) return undefined;
+  let content: string;
+  try {
+    content = contentJson(notice.content);
+  } catch (cause) {
+    // JSON.stringify() recurses where JSON.parse() does not.
+    throw new PermanentFailure('payload_invalid', 'The payload is nested too deeply', { cause });
+  }
+  if (Buffer.byteLength(content) + FRAME_BYTES > PAYLOAD_LIMIT.service) {
+    throw new ProblemError('payload_too_large', 'The notification would be larger than 1 MiB');
+  }
+  return content;
+}
