@@ -1,35 +1,22 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { startCluster, type TestCluster } from '@posthorn/testing';
 import { type Answer, CourierSocket, call, refusedUpgrade } from './support/courier-client.js';
+import { createTenant, seconds as now } from './support/tenant.js';
 
 let cluster: TestCluster;
 let base: string;
-const now = () => Math.floor(Date.now() / 1_000);
 
 beforeAll(async () => {
   cluster = await startCluster();
   base = cluster.gatewayUrls[0]!;
 }, 90_000);
-afterAll(() => cluster?.[Symbol.asyncDispose]());
+afterAll(async () => {
+  await cluster?.[Symbol.asyncDispose]();
+});
 
 let tenants = 0;
-/** A fresh audience with a call and a socket for any of its people. */
-async function tenant() {
-  const aud = `tenant-${++tenants}`;
-  const exp = now() + 600;
-  const token = (sub: string, claims: object = {}) => cluster.token({ aud, sub, exp, ...claims });
-  const service = await token('svc', { role: 'service' });
-  const { status } = await call(base, service, 'POST', '/v1/audience');
-  expect(status).toBe(201);
-  const as = async (sub: string, claims: object = {}) => {
-    const jwt = await token(sub, claims);
-    return (method: string, path: string, body?: unknown, headers?: Record<string, string>) =>
-      call(base, jwt, method, path, body, headers);
-  };
-  const socket = async (sub: string, claims: object = {}) =>
-    CourierSocket.open(base, await token(sub, claims));
-  return { aud, token, as, socket, service: await as('svc', { role: 'service' }) };
-}
+/** A fresh audience. */
+const tenant = () => createTenant(cluster, `tenant-${++tenants}`);
 
 function expectProblem({ status, headers, body }: Answer, code: string, wanted: number): void {
   expect({ status, code: body.code }).toEqual({ status: wanted, code });
@@ -73,7 +60,7 @@ describe('audiences and topics', () => {
     expect(made.status).toBe(201);
     expect(made.body).toMatchObject({
       topic: 'system/events',
-      audience: one.aud,
+      audience: one.audience,
       audienceId: expect.any(String),
     });
     expect(made.body).not.toHaveProperty('path');
@@ -192,7 +179,7 @@ describe('tokens', () => {
   const enc = (part: object) => Buffer.from(JSON.stringify(part)).toString('base64url');
 
   it('are refused when they are missing, forged, expired, or for nobody', async () => {
-    const { aud } = await tenant();
+    const { audience: aud } = await tenant();
     const exp = now() + 60;
     const good = await cluster.token({ aud, sub: 'a', exp });
     const [header, payload] = good.split('.');
