@@ -2,7 +2,7 @@
 export type { Access, CatalogueEntry, Parameter } from './catalogue/entry.js';
 export { InboxUpdate, UserNotification } from './catalogue/esn.js';
 export { findId, Id, idOf } from './catalogue/ids.js';
-export * from './catalogue/index.js';
+export { CATALOGUE, type PayloadOf, type TopicName } from './catalogue/index.js';
 export { CLOSE, type Close } from './close-code.js';
 export {
   EVENT_ID_LIMIT,
@@ -72,7 +72,18 @@ export {
   RETENTION,
   type TopicRecord,
 } from './rpc/registry.js';
-export * from './schema.js';
+export {
+  checkForCatalogue,
+  checkTenantSchema,
+  compilePayload,
+  compileTenantSchema,
+  DEPTH_LIMIT,
+  exceedsDepth,
+  FORMATS,
+  type PayloadCheck,
+  SCHEMA_LIMITS,
+  WORK_LIMIT,
+} from './schema.js';
 export {
   audienceKey,
   BUCKETS,

@@ -24,6 +24,8 @@ const collectGarbage = (): void => {
   setFlagsFromString('--expose-gc');
   (runInNewContext('gc') as () => void)();
 };
+/** As a value arrives: plain objects, whatever a generator made. */
+const received = (value: unknown): unknown => JSON.parse(JSON.stringify(value));
 const places = (schema: unknown) => checkTenantSchema(schema).map(({ path }) => path);
 const told = (schema: unknown) =>
   checkTenantSchema(schema)
@@ -212,7 +214,7 @@ describe("a payload under a tenant's schema", () => {
   it('fits exactly where plain Ajv says so', () => {
     let fitting = 0;
     fc.assert(
-      fc.property(withDefinitions, anyJson, (schema, payload) => {
+      fc.property(withDefinitions.map(received), anyJson.map(received), (schema, payload) => {
         if (checkTenantSchema(schema).length > 0) return;
         const plain = new Ajv2020({
           logger: false,
@@ -224,17 +226,15 @@ describe("a payload under a tenant's schema", () => {
         });
         let expected: boolean;
         try {
-          expected = plain.compile(schema)(payload);
+          expected = plain.compile(schema as object)(payload);
         } catch {
           return; // Ajv's own comparison of a member named toString throws.
         }
-        const findings = compileTenantSchema(schema)(payload);
         if (expected) fitting++;
-        if (
-          JSON.stringify(schema).includes('unevaluated') &&
-          /constructor|toString/.test(JSON.stringify(payload))
-        )
-          return;
+        // Ajv takes inherited names for evaluated members: the next test says what holds here.
+        const inherited = /constructor|toString/.test(JSON.stringify(payload));
+        if (inherited && JSON.stringify(schema).includes('unevaluated')) return;
+        const findings = compileTenantSchema(schema)(payload);
         expect(findings.length === 0).toBe(expected);
       }),
       { numRuns: 1_000 },
