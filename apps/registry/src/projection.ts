@@ -1,7 +1,13 @@
 import { createHash } from 'node:crypto';
-import { JetStreamApiCodes, JetStreamApiError, jetstream } from '@nats-io/jetstream';
+import {
+  AckPolicy,
+  JetStreamApiCodes,
+  JetStreamApiError,
+  type JetStreamClient,
+  jetstream,
+} from '@nats-io/jetstream';
 import { type KV, Kvm } from '@nats-io/kv';
-import type { NatsConnection } from '@nats-io/transport-node';
+import { type NatsConnection, nanos } from '@nats-io/transport-node';
 import { type AudienceRecord, audienceKey, BUCKETS, type TopicRecord, topicKey } from '@posthorn/contracts';
 import type { Logger } from '@posthorn/service';
 import type { DataSource } from 'typeorm';
@@ -10,7 +16,6 @@ import { audienceRecord, topicRecord } from './records.js';
 
 /** A caller waits 2 s for its answer, and this write comes before it. */
 const PUT_MS = 1_000;
-const LISTING_MS = 30_000;
 const PAGE = 500;
 
 /** What a {@link Projection} needs. */
@@ -34,12 +39,14 @@ interface Seen {
  */
 export class Projection {
   readonly #options: ProjectionOptions;
+  readonly #js: JetStreamClient;
   readonly #kvm: Kvm;
   #repair: () => void = () => {};
 
   constructor(options: ProjectionOptions) {
     this.#options = options;
-    this.#kvm = new Kvm(jetstream(options.nc, { timeout: 5_000 }));
+    this.#js = jetstream(options.nc);
+    this.#kvm = new Kvm(this.#js);
   }
 
   /** Says whom to tell when a write failed, so that {@link rebuild} is called soon. */
@@ -70,7 +77,7 @@ export class Projection {
    */
   async rebuild(): Promise<void> {
     const bucket = await this.#kvm.create(BUCKETS.topics, { history: 1, replicas: this.#options.replicas });
-    const seen = await listing(bucket);
+    const seen = await listing(this.#js);
     const changes = { written: 0, deleted: 0 };
     for await (const records of this.#records()) {
       const written = await Promise.all(records.map(([key, value]) => this.#write(bucket, seen, key, value)));
@@ -137,19 +144,38 @@ export class Projection {
   }
 }
 
-async function listing(bucket: KV): Promise<Map<string, Seen>> {
+/**
+ * Every key of the bucket. Not by `bucket.history()`: where keys are written meanwhile it can wait for the
+ * next heartbeat, 30 s, and it leaves its consumer behind. A key that is missed does no harm: writing it
+ * fails on its revision.
+ */
+async function listing(js: JetStreamClient): Promise<Map<string, Seen>> {
+  const stream = `KV_${BUCKETS.topics}`;
+  const prefix = `$KV.${BUCKETS.topics}.`;
+  const { consumers } = await js.jetstreamManager();
+  const { name, num_pending } = await consumers.add(stream, {
+    ack_policy: AckPolicy.None,
+    inactive_threshold: nanos(60_000),
+    mem_storage: true,
+    num_replicas: 1,
+  });
   const seen = new Map<string, Seen>();
-  const entries = await bucket.history();
-  let late = false;
-  const timer = setTimeout(() => {
-    late = true;
-    entries.stop();
-  }, LISTING_MS);
-  for await (const { key, value, revision, operation } of entries) {
-    seen.set(key, { revision, digest: operation === 'PUT' ? digestOf(value) : null });
+  try {
+    const consumer = await js.consumers.get(stream, name);
+    let pending = num_pending;
+    while (pending > 0) {
+      pending = 0;
+      for await (const message of await consumer.fetch({ max_messages: PAGE, expires: 1_000 })) {
+        const deleted = message.headers?.has('KV-Operation') ?? false;
+        const digest = deleted ? null : digestOf(message.data);
+        seen.set(message.subject.slice(prefix.length), { revision: message.seq, digest });
+        pending = message.info.pending;
+        if (pending === 0) break;
+      }
+    }
+  } finally {
+    await consumers.delete(stream, name).catch(() => undefined);
   }
-  clearTimeout(timer);
-  if (late) throw new Error(`the bucket ${BUCKETS.topics} could not be listed in time`);
   return seen;
 }
 
