@@ -16,7 +16,7 @@ import {
 } from 'ajv/dist/2020.js';
 import { fastFormats } from 'ajv-formats/dist/formats.js';
 import { Budget, Exhausted } from './budget.js';
-import { boundedPointer, canonicalJson, pointerStep } from './json.js';
+import { boundedPointer, canonicalJson, exceedsDepth, pointerStep } from './json.js';
 import { LinearRegExp } from './linear-regexp.js';
 import type { Finding } from './problem.js';
 
@@ -146,6 +146,8 @@ function price(node: SchemaObject): number {
   let characters = 0;
   for (const [keyword, value] of Object.entries(node)) {
     const holds = KEYWORDS.get(keyword);
+    // Allowed values are looked up, however many there are.
+    if (keyword === 'enum' || keyword === 'const') continue;
     if (holds === 'rule') characters += JSON.stringify(value).length;
     else if (holds === 'named schemas') characters += Object.keys(value as SchemaObject).join().length;
   }
@@ -185,6 +187,7 @@ function makeAjv(budget: Budget, allErrors: boolean): Ajv2020 {
   for (const format of FORMATS) ajv.addFormat(format, fastFormats[format]);
   for (const keyword of ['enum', 'const', 'uniqueItems']) ajv.removeKeyword(keyword);
   const canonical = (value: unknown): string => {
+    if (exceedsDepth(value)) throw new Exhausted();
     const text = canonicalJson(value);
     budget.spend(text.length);
     return text;
@@ -267,6 +270,8 @@ export function toFindings(errors: readonly ErrorObject[]): readonly Finding[] {
     const finding = { path: pathOf(error), message: messageOf(error) };
     findings.set(JSON.stringify(finding), finding);
   }
+  // What does not fit has a finding, whatever was left out above.
+  if (findings.size === 0) return [{ path: '', message: 'does not fit the schema' }];
   return [...findings.values()];
 }
 

@@ -25,6 +25,15 @@ describe('a payload check', () => {
     expect(compilePayload(Type.Number())(Number.NaN)).toHaveLength(1);
   });
 
+  it('holds for values that nest without end', () => {
+    let deep: unknown = 1;
+    for (let i = 0; i < 200_000; i++) deep = { id: deep };
+    expect(compilePayload(Type.Object({ a: Type.Literal('x') }))({ a: deep })).toHaveLength(1);
+    expect(checkForCatalogue('community:join')({ author: deep, target: 'b', community: 'c' })).toHaveLength(
+      1,
+    );
+  });
+
   it('is compiled once for each topic', () => {
     expect(checkForCatalogue('community:join')).toBe(checkForCatalogue('community:join'));
   });
