@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -7,27 +7,24 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { freePort, type TempDir, tempDir } from '@posthorn/testing';
 import { buildIsFresh, root } from './checkout.mjs';
 
-/** A program whose output can be awaited line by line. */
-class Program {
+/** A program whose output can be awaited line by line. Disposing of it kills it and what it runs in the background. */
+class Program implements AsyncDisposable {
   readonly lines: string[] = [];
   readonly #child: ChildProcess;
-  readonly #seen = new Set<() => void>();
+  readonly #closed: Promise<number | null>;
+  readonly #news = new EventEmitter();
 
-  constructor(command: string, args: string[], env: Record<string, string>) {
+  constructor(command: string, args: string[] = [], env: Record<string, string> = {}) {
     const { PATH, HOME } = process.env;
-    this.#child = spawn(command, args, { cwd: root, env: { PATH, HOME, ...env } });
+    this.#child = spawn(command, args, { cwd: root, env: { PATH, HOME, ...env }, detached: true });
+    this.#closed = once(this.#child, 'close').then(([code]) => code);
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
-      if (stream) {
-        createInterface(stream).on('line', (line) => {
-          this.lines.push(line);
-          for (const look of this.#seen) look();
-        });
-      }
+      if (!stream) continue;
+      createInterface(stream).on('line', (line) => {
+        this.lines.push(line);
+        this.#news.emit('line');
+      });
     }
-  }
-
-  get output(): string {
-    return this.lines.join('\n');
   }
 
   type(line: string): void {
@@ -39,25 +36,26 @@ class Program {
     for (;;) {
       const found = this.lines.find((line) => pattern.test(line));
       if (found !== undefined) return found;
-      await new Promise<void>((resolve, reject) => {
-        const look = (): void => {
-          this.#seen.delete(look);
-          resolve();
-        };
-        this.#seen.add(look);
-        this.#child.once('close', () => reject(new Error(`ended without ${pattern}:\n${this.output}`)));
+      const ended = this.#closed.then(() => {
+        throw new Error(`ended without ${pattern}:\n${this.lines.join('\n')}`);
       });
+      await Promise.race([once(this.#news, 'line'), ended]);
     }
   }
 
-  async end(signal: NodeJS.Signals): Promise<number | null> {
-    const closed = once(this.#child, 'close');
-    this.#child.kill(signal);
-    return (await closed)[0];
+  /** Resolves with the exit code. */
+  async ended(): Promise<number | null> {
+    return this.#closed;
   }
 
-  async ended(): Promise<number | null> {
-    return (await once(this.#child, 'close'))[0];
+  async end(signal: NodeJS.Signals): Promise<number | null> {
+    this.#child.kill(signal);
+    return this.#closed;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#child.pid && this.#child.exitCode === null) process.kill(-this.#child.pid, 'SIGKILL');
+    await this.#closed;
   }
 }
 
@@ -93,15 +91,13 @@ describe('npm start', () => {
 
   it('prints three commands that show an invitation arriving, live and in the inbox', async () => {
     const [listen = '', publish = '', inbox = ''] = commands();
-    const shell = new Program('bash', [], {});
+    await using shell = new Program('bash');
     shell.type(listen);
     await shell.line(/subscribed .*usernotification:created/);
     shell.type(publish);
     expect(await shell.line(/message .*usernotification:created/)).toContain('community:membership:invite');
     shell.type(inbox);
     expect(await shell.line(/unread_count/)).toContain('"unread_count":1');
-    shell.type('kill %1; exit');
-    await shell.ended();
   });
 
   it('keeps addresses and secrets where only their owner can read them', () => {
@@ -111,9 +107,9 @@ describe('npm start', () => {
   });
 
   it('refuses to run twice with the same data', async () => {
-    const second = start();
+    await using second = start();
     expect(await second.ended()).toBe(1);
-    expect(second.output).toContain('Posthorn runs already');
+    expect(second.lines.join('\n')).toContain('Posthorn runs already');
   });
 
   it.each([
@@ -125,9 +121,11 @@ describe('npm start', () => {
     const free = { PORT: await freePort(), NATS_PORT: await freePort(), DATABASE_PORT: await freePort() };
     const ports = Object.fromEntries(Object.entries(free).map(([name, port]) => [name, String(port)]));
     const taken = env[variable] ?? '';
-    const second = start({ ...ports, [variable]: taken, POSTHORN_HOME: other.path });
+    await using second = start({ ...ports, [variable]: taken, POSTHORN_HOME: other.path });
     expect(await second.ended()).toBe(1);
-    expect(second.output).toContain(`Port ${taken}, wanted for ${what}, is in use. Set ${variable}`);
+    expect(second.lines.join('\n')).toContain(
+      `Port ${taken}, wanted for ${what}, is in use. Set ${variable}`,
+    );
   });
 
   it('brings back what dies, and says so', async () => {
@@ -143,7 +141,7 @@ describe('npm start', () => {
 
     posthorn = start();
     await posthorn.line(/^Ctrl-C stops everything/);
-    const shell = new Program('bash', [], {});
+    await using shell = new Program('bash');
     shell.type(`. ${home.path}/dev.env; ${commands()[2]}; exit`);
     expect(await shell.line(/unread_count/)).toContain('"unread_count":1');
   }, 90_000);

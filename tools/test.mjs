@@ -3,7 +3,7 @@
  * Arguments go to jest (`npm test -- libs/bus`); the examples run when there are none.
  */
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build } from './build.mjs';
@@ -41,12 +41,19 @@ async function runJest() {
   try {
     await step('run the tests', async () => {
       const child = spawn(process.execPath, jest, { cwd: root, stdio: ['inherit', 'ignore', 'inherit'] });
+      // Jest waits for ever for what a test has left open.
+      const stuck = setInterval(
+        () => existsSync(report) && Date.now() - statSync(report).mtimeMs > 15_000 && child.kill(),
+        1_000,
+      );
       const code = await new Promise((resolve, reject) => child.on('error', reject).on('close', resolve));
+      clearInterval(stuck);
       const { numPassedTests, numFailedTests, numRuntimeErrorTestSuites } = JSON.parse(
         readFileSync(report, 'utf8'),
       );
       totals.passed += numPassedTests;
       totals.failed += numFailedTests + numRuntimeErrorTestSuites;
+      if (code === null) throw new Error('jest did not end: a test has left something open');
       if (code !== 0 && totals.failed === 0) throw new Error(`jest ended with code ${code}`);
     });
   } finally {
