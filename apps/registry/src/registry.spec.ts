@@ -103,7 +103,8 @@ async function environment() {
 
 function caller(link: NatsLink) {
   const rpc = new RpcClient(link);
-  const kvm = new Kvm(link.connection);
+  // A read that meets the deletion of its bucket is never answered.
+  const kvm = new Kvm(jetstream(link.connection, { timeout: 500 }));
   return {
     createAudience: (name: string) =>
       rpc.call<unknown, CreateAudienceReply>(REGISTRY_CALLS.createAudience, { name }),
