@@ -195,8 +195,8 @@ ${token}
 Three commands to try, in another terminal in this folder. Listen as bob; invite bob into a chess club; read bob's inbox:
 
 . ${source}; node tools/listen.mjs --url "$POSTHORN_URL" --token "$POSTHORN_TOKEN_BOB" usernotification:created &
-curl -sS "$POSTHORN_URL/v1/hook" -H "Authorization: Bearer $POSTHORN_TOKEN_SERVICE" -H 'Content-Type: application/json' -d '${invite}'
-curl -sS "$POSTHORN_URL/v1/notifications" -H "Authorization: Bearer $POSTHORN_TOKEN_BOB"
+curl -sS "$POSTHORN_URL/v1/hook" -H "Authorization: Bearer $POSTHORN_TOKEN_SERVICE" -H 'Content-Type: application/json' -d '${invite}' -w '\\n'
+curl -sS "$POSTHORN_URL/v1/notifications" -H "Authorization: Bearer $POSTHORN_TOKEN_BOB" -w '\\n'
 
 Ctrl-C stops everything.
 `;

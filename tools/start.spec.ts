@@ -85,8 +85,8 @@ describe('npm start', () => {
   }, 90_000);
 
   afterAll(async () => {
-    await posthorn.end('SIGTERM');
-    await home[Symbol.asyncDispose]();
+    await posthorn?.end('SIGTERM');
+    await home?.[Symbol.asyncDispose]();
   });
 
   it('prints three commands that show an invitation arriving, live and in the inbox', async () => {

@@ -1,10 +1,10 @@
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 
 const POLL_MS = 200;
 const WARN = 40;
 
 /**
- * Follows an app's log file, JSON lines, and hands on its warnings and errors as readable lines.
+ * Follows an app's log file, JSON lines, from its present end, and hands on warnings and errors as readable lines.
  * @param {string} file
  * @param {(line: string) => void} print
  * @returns {() => void} ends the following
@@ -12,7 +12,7 @@ const WARN = 40;
 export function followLog(file, print) {
   const descriptor = openSync(file, 'r');
   const buffer = Buffer.alloc(64 * 1024);
-  let position = 0;
+  let position = fstatSync(descriptor).size;
   let rest = '';
   const read = () => {
     for (;;) {
@@ -27,7 +27,6 @@ export function followLog(file, print) {
       }
     }
   };
-  read();
   const timer = setInterval(read, POLL_MS).unref();
   return () => {
     clearInterval(timer);

@@ -21,14 +21,15 @@ describe('an app’s log, for a reader', () => {
     expect(readableLine('FATAL ERROR: heap out of memory')).toBe('FATAL ERROR: heap out of memory');
   });
 
-  it('follows a file, also where a line comes in parts', async () => {
+  it('follows a file from its present end, also where a line comes in parts', async () => {
     await using dir = await tempDir();
     const file = join(dir.path, 'app.log');
-    writeFileSync(file, '{"level":40,"time":0,"msg":"fi');
+    writeFileSync(file, '{"level":40,"time":0,"msg":"long ago"}\n');
     let unfollow = (): void => {};
     const first = new Promise((resolve) => {
       unfollow = followLog(file, resolve);
     });
+    appendFileSync(file, '{"level":40,"time":0,"msg":"fi');
     appendFileSync(file, 'rst"}\n');
     expect(await first).toMatch(/warn {2}first$/);
     unfollow();

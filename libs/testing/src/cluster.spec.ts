@@ -9,7 +9,7 @@ describe('a cluster for tests', () => {
   }, 60_000);
 
   afterAll(async () => {
-    await cluster[Symbol.asyncDispose]();
+    await cluster?.[Symbol.asyncDispose]();
   });
 
   const createAudience = async (url: string, token: string): Promise<number> => {
