@@ -72,9 +72,9 @@ export class PostgresServer {
   /** Resolves when the server takes connections. Also brings a stopped or killed one back: same port, same data. */
   async start() {
     if (this.#process?.alive) return;
-    if (!existsSync(join(this.dataDir, 'PG_VERSION'))) this.#initialise();
     await this.#endOrphan();
     await assertPortFree(this.port, 'DATABASE_PORT', 'PostgreSQL');
+    if (!existsSync(join(this.dataDir, 'PG_VERSION'))) this.#initialise();
     const deadline = Date.now() + READY_MS;
     while (!(await this.#tryStart(deadline))) await sleep(100);
   }
