@@ -1,12 +1,13 @@
 import 'reflect-metadata';
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
-import { createService, listenError, nestLogger, ProblemFilter, runMain } from '@posthorn/service';
+import { createService, listenError, nestLogger, runMain } from '@posthorn/service';
 import { readGatewayConfig } from './config.js';
 import { GatewayCore } from './core.js';
 import { CourierAdapter } from './faces/courier/courier.adapter.js';
 import { GatewayModule } from './gateway.module.js';
 import { BODY_LIMIT, parseBodies } from './http/body.js';
+import { CountingProblemFilter } from './http/counting-problem-filter.js';
 
 await runMain(async () => {
   const config = readGatewayConfig(process.env);
@@ -21,6 +22,8 @@ await runMain(async () => {
     bodyLimit: BODY_LIMIT,
     trustProxy: config.trustProxy,
     forceCloseConnections: 'idle',
+    // A key carries all of its token, which may have 16 KiB.
+    http: { maxHeaderSize: 32 * 1_024 },
   });
   const app = await NestFactory.create<NestFastifyApplication>(GatewayModule.around(core), adapter, {
     logger: nestLogger(service.logger),
@@ -28,7 +31,7 @@ await runMain(async () => {
     abortOnError: false,
   });
   parseBodies(adapter.getInstance());
-  app.useGlobalFilters(new ProblemFilter(service.logger));
+  app.useGlobalFilters(new CountingProblemFilter(service.logger, core.metrics.errors));
   app.useWebSocketAdapter(new CourierAdapter(app, core));
   if (config.allowedOrigins.length > 0) {
     app.enableCors({

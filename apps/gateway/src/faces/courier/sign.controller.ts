@@ -1,16 +1,18 @@
 /** `GET /v1/sign`, and revocation. */
-import { Body, Controller, Get, HttpCode, Post, Query, UseGuards } from '@nestjs/common';
+import { Body, Controller, Get, Post, Query, Res, UseGuards } from '@nestjs/common';
 import { OmitType } from '@nestjs/swagger';
 import {
   AUTH_CALLS,
   type KeyPurpose,
   type Principal,
   ProblemError,
+  type RevokeReply,
   RevokeRequest,
   type SignReply,
   type SignRequest,
 } from '@posthorn/contracts';
 import { validationPipe } from '@posthorn/service';
+import type { FastifyReply } from 'fastify';
 import { GatewayCore } from '../../core.js';
 import { objectBody } from '../../http/body.js';
 import { Caller, CallerGuard, CallerToken } from '../../http/caller.js';
@@ -49,17 +51,22 @@ export class SignController {
 
   /** Ends one token (`tokenId`), the tokens of a user (`sub`), or all of the audience, issued until a moment. */
   @Post('revocations')
-  @HttpCode(200)
-  async revoke(@Caller() principal: Principal, @Body() raw: unknown): Promise<object> {
+  async revoke(
+    @Caller() principal: Principal,
+    @Body() raw: unknown,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<object> {
     if (principal.role !== 'admin') throw new ProblemError('forbidden', 'Revocation is for role admin');
     const body: RevokeBody = await bodyPipe.transform(objectBody(raw), {
       type: 'body',
       metatype: RevokeBody,
     });
-    await this.core.rpc.call<RevokeRequest, unknown>(AUTH_CALLS.revoke, {
+    const { effective } = await this.core.rpc.call<RevokeRequest, RevokeReply>(AUTH_CALLS.revoke, {
       ...body,
       audience: principal.audience,
     });
+    // Stored, but some gateways may not have heard of it yet.
+    reply.code(effective ? 200 : 202);
     return body;
   }
 }

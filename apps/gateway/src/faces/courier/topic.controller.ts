@@ -51,17 +51,26 @@ export class TopicController {
   /** The topics of the token's audience. */
   @Get()
   async list(@Caller() principal: Principal): Promise<TopicAnswer[]> {
-    const topics = await this.core.rpc.call<ListTopicsRequest, TopicRecord[]>(REGISTRY_CALLS.listTopics, {
-      audience: principal.audience,
-    });
-    return topics.map(answer);
+    const topics: TopicAnswer[] = [];
+    for (let after: string | undefined; ; after = topics.at(-1)!.id) {
+      // One reply does not hold as many topics as an audience may have.
+      const page = await this.core.rpc.call<ListTopicsRequest, TopicRecord[]>(REGISTRY_CALLS.listTopics, {
+        audience: principal.audience,
+        ...(after === undefined ? {} : { after }),
+      });
+      if (page.length === 0) return topics;
+      topics.push(...page.map(answer));
+    }
   }
 
   async #check(principal: Principal, body: unknown): Promise<CreateTopicBody> {
-    const request: CreateTopicBody = await bodyPipe.transform(objectBody(body), {
+    const raw = objectBody(body);
+    const request: CreateTopicBody = await bodyPipe.transform(raw, {
       type: 'body',
       metatype: CreateTopicBody,
     });
+    // Nest's pipe deletes members named `constructor` or `prototype` at any depth; a schema may speak of them.
+    if (request.schema !== undefined) request.schema = raw.schema as Record<string, unknown>;
     const properties = (['schema', 'retention', 'durable'] as const).filter(
       (name) => request[name] !== undefined,
     );
