@@ -22,10 +22,11 @@ export type Content = Pick<
   | 'data'
 >;
 
-/** The recipients that the platform knows and the payload does not: who manages a community, less one. */
+/** The recipients that the platform knows and the payload does not: who manages a community. */
 export interface ManagersOf {
   readonly community: string;
-  readonly except: string;
+  /** Whoever caused the event is not told of it. */
+  readonly except?: string;
 }
 
 /** A notification and who gets it. */
@@ -83,7 +84,7 @@ export function joined(payload: EventPayload<'community:join'>): Wanted {
         category: 'community:join',
         verb: { label: 'ESN_COMMUNITY_JOIN', text: 'has joined' },
       }),
-      recipients: managersOf(payload),
+      recipients: managersOf(payload, idOf(payload.author)),
     },
   };
 }
@@ -183,10 +184,9 @@ function aboutCommunity(
   };
 }
 
-function managersOf({ author, community, managers }: CommunityPayload): Notice['recipients'] {
-  const except = idOf(author);
+function managersOf({ community, managers }: CommunityPayload, except?: string): Notice['recipients'] {
   if (managers) return keys('managers', managers).filter((manager) => manager !== except);
-  return { community: key('community', community), except };
+  return { community: key('community', community), ...(except === undefined ? {} : { except }) };
 }
 
 function membershipOf({ community, target }: CommunityPayload, present: boolean): MembershipChange {
