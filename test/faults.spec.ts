@@ -1,7 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { PubSub } from '@posthorn/bus';
 import { type AppName, startCluster, type TestCluster } from '@posthorn/testing';
+import { CourierSocket } from './support/courier-client.js';
 import { createTenant, eventually, type Tenant, wholeInbox } from './support/tenant.js';
+
+/** Milliseconds between two invites: a stream, not a flood, since every one of them is counted at the end. */
+const PACE = 5;
 
 /** Publishes one invite after another until stopped; each is tried until it is accepted, under one id. */
 class InviteStream {
@@ -40,6 +44,7 @@ class InviteStream {
           .catch(() => false);
         if (accepted) this.communities.push(community);
       }
+      await new Promise((resolve) => setTimeout(resolve, PACE));
     }
   }
 }
@@ -63,7 +68,6 @@ describe('kill -9 of an app under a stream of events', () => {
     async (name) => {
       const pubsub = tenant.pubsub();
       const announced: string[] = [];
-      const target = `bob`;
       const created = pubsub.global
         .topic('usernotification:created')
         .subscribe((notification) => announced.push(notification.complement.id));
@@ -77,7 +81,7 @@ describe('kill -9 of an app under a stream of events', () => {
       }
       await stream.more(20);
       const sent = await stream.stop();
-      const bob = await tenant.as(target);
+      const bob = await tenant.as('bob');
       const received = await eventually(async () => {
         const items = (await wholeInbox(bob)).filter(({ complement }) =>
           complement.id.startsWith(`${name}-`),
@@ -117,7 +121,6 @@ describe('two replicas of each app', () => {
   it('handle each event once, and a socket at either gateway hears it', async () => {
     const pubsub = tenant.pubsub();
     const token = await tenant.token('carol');
-    const { CourierSocket } = await import('./support/courier-client.js');
     const sockets = await Promise.all(cluster.gatewayUrls.map((url) => CourierSocket.open(url, token)));
     for (const socket of sockets) await socket.subscribe('usernotification:created');
     const communities = Array.from({ length: 200 }, (_, n) => `c-${n}`);
