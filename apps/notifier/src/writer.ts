@@ -82,16 +82,17 @@ export class Writer {
     this.#running = true;
     // The events that this turn of the event loop still delivers join the first batch.
     await new Promise(setImmediate);
+    let telling: Promise<void> = Promise.resolve();
     while (this.#queue.length > 0) {
       const batch = this.#take();
       this.#options.metrics.batchSize.observe(batch.length);
-      try {
-        await this.#tell(await this.#store(batch));
-      } catch (error) {
-        for (const job of batch) job.reject(error);
-      }
+      const stored = await this.#store(batch);
+      // The next batch is stored while this one is told: the database and the bus work side by side.
+      await telling;
+      telling = this.#tell(stored);
     }
     this.#running = false;
+    await telling;
   }
 
   #take(): Job[] {
@@ -128,23 +129,24 @@ export class Writer {
     }
   }
 
-  /** Tells the recipients, notes that they were told, and settles the jobs. */
+  /** Tells the recipients, notes that they were told, and settles the jobs. Never rejects. */
   async #tell(stored: ReadonlyMap<Job, Stored>): Promise<void> {
-    const began = performance.now();
-    const { created, withdrawn } = tellings(stored);
     const failures = new Map<Job, unknown>();
-    for (const [job, { failure }] of stored) if (failure) failures.set(job, failure);
-    // An invite is told before its withdrawal, which may come from the same batch.
-    const told = [...(await this.#publish(created, failures)), ...(await this.#publish(withdrawn, failures))];
-    if (told.length > 0) {
-      this.#options.metrics.emitSeconds.observe((performance.now() - began) / 1_000);
-      try {
+    try {
+      for (const [job, { failure }] of stored) if (failure) failures.set(job, failure);
+      const { created, withdrawn } = tellings(stored);
+      const began = performance.now();
+      const told = await this.#publish(created, failures);
+      // Never ahead of the invite: a client would show as open what it hears of last.
+      const ready = withdrawn.filter(({ jobs }) => ![...jobs].some((job) => failures.has(job)));
+      told.push(...(await this.#publish(ready, failures)));
+      if (told.length > 0) {
+        this.#options.metrics.emitSeconds.observe((performance.now() - began) / 1_000);
         await this.#options.store.markEmitted(idsOf(told, 'created'), idsOf(told, 'withdrawn'));
-      } catch (error) {
-        for (const { jobs } of told) {
-          for (const job of jobs) failures.set(job, databaseAway(error) ?? error);
-        }
       }
+    } catch (error) {
+      for (const job of stored.keys()) job.reject(databaseAway(error) ?? error);
+      return;
     }
     for (const job of stored.keys()) {
       if (failures.has(job)) {
