@@ -192,7 +192,7 @@ describe('tokens', () => {
       `${good.slice(0, -4)}AAAA`,
       `${header}.${enc({ aud, sub: 'root', role: 'admin', exp })}.${good.split('.')[2]}`,
       await cluster.token({ aud: '', sub: 'a', exp }),
-      await cluster.token({ aud: [aud, 'other'], sub: 'a', exp }),
+      await cluster.token({ aud: [aud, 'other'] as unknown as string, sub: 'a', exp }),
       await cluster.token({ sub: 'a', exp, aud: undefined }),
     ]) {
       expectProblem(await call(base, token, 'GET', '/v1/topic'), 'unauthorized', 401);

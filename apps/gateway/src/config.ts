@@ -14,7 +14,7 @@ import {
 const { nodeEnv, port, host, natsUrl, natsUser, natsPassword, natsCreds } = shared;
 const { jwtSecret, jwksUrl, jwtIssuer, keySecret, instance, logLevel } = shared;
 
-export const gatewayFields = {
+export const GATEWAY_FIELDS = {
   nodeEnv,
   port,
   host,
@@ -91,11 +91,11 @@ export const gatewayFields = {
   }),
 } as const;
 
-export type GatewayConfig = ConfigOf<typeof gatewayFields>;
+export type GatewayConfig = ConfigOf<typeof GATEWAY_FIELDS>;
 
 /** @throws ConfigError naming every variable that is missing or not acceptable */
 export function readGatewayConfig(env: NodeJS.ProcessEnv): GatewayConfig {
-  return readConfig(gatewayFields, { env, rules: [atLeastOne(gatewayFields, 'jwtSecret', 'jwksUrl')] });
+  return readConfig(GATEWAY_FIELDS, { env, rules: [atLeastOne(GATEWAY_FIELDS, 'jwtSecret', 'jwksUrl')] });
 }
 
 /** Whether an `Origin` header may open sockets: programs without a browser send none. */
