@@ -1,0 +1,20 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from '@jest/globals';
+import { describeConfig } from '@posthorn/service';
+import { AUTH_FIELDS } from '../apps/auth/src/config.js';
+import { GATEWAY_FIELDS } from '../apps/gateway/src/config.js';
+import { NOTIFIER_FIELDS } from '../apps/notifier/src/config.js';
+import { REGISTRY_FIELDS } from '../apps/registry/src/config.js';
+import { configurationPage } from '../tools/configuration-page.mjs';
+
+describe('docs/configuration.md', () => {
+  it('is what `npm run docs` writes from the apps as they are', () => {
+    const page = configurationPage({
+      gateway: describeConfig(GATEWAY_FIELDS),
+      auth: describeConfig(AUTH_FIELDS),
+      registry: describeConfig(REGISTRY_FIELDS),
+      notifier: describeConfig(NOTIFIER_FIELDS),
+    });
+    expect(readFileSync('docs/configuration.md', 'utf8')).toBe(page);
+  });
+});

@@ -1,0 +1,19 @@
+/** npm run docs: writes the generated pages of docs/. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { build } from './build.mjs';
+import { root } from './checkout.mjs';
+import { configurationPage } from './configuration-page.mjs';
+
+await build();
+const load = (/** @type {string} */ path) => import(pathToFileURL(join(root, 'dist', path)).href);
+const { describeConfig } = await load('libs/service/src/index.js');
+const fields = {
+  gateway: (await load('apps/gateway/src/config.js')).GATEWAY_FIELDS,
+  auth: (await load('apps/auth/src/config.js')).AUTH_FIELDS,
+  registry: (await load('apps/registry/src/config.js')).REGISTRY_FIELDS,
+  notifier: (await load('apps/notifier/src/config.js')).NOTIFIER_FIELDS,
+};
+const apps = Object.fromEntries(Object.entries(fields).map(([app, table]) => [app, describeConfig(table)]));
+writeFileSync(join(root, 'docs', 'configuration.md'), configurationPage(apps));
