@@ -1,4 +1,4 @@
-import { type ConfigOf, integer, readConfig, shared } from '@posthorn/service';
+import { type ConfigOf, duration, integer, readConfig, shared } from '@posthorn/service';
 
 /** The notifier's environment variables. */
 export const NOTIFIER_FIELDS = {
@@ -22,6 +22,12 @@ export const NOTIFIER_FIELDS = {
     max: 20_000,
     default: 1_024,
     description: 'Events that all notifiers of an instance together have in work at once',
+  }),
+  ackWait: duration('ACK_WAIT', {
+    min: 1_000,
+    max: 3_600_000,
+    default: 30_000,
+    description: 'After which the events of a notifier that died are given to another',
   }),
   batchSize: integer('BATCH_SIZE', {
     min: 1,

@@ -64,6 +64,7 @@ export async function startNotifier(service: Service, config: NotifierConfig): P
     scope: 'local',
     audience: null,
     maxInFlight: config.inFlight,
+    ackWait: config.ackWait,
   });
   const events = await NestFactory.createMicroservice<CustomStrategy>(eventsModule(writer), {
     strategy: server,

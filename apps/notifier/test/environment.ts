@@ -69,10 +69,10 @@ export class Environment implements AsyncDisposable {
   rpc!: RpcClient;
   #client!: pg.Client;
 
-  async open(audiences: readonly string[]): Promise<this> {
+  async open(audiences: readonly string[], prepared: boolean): Promise<this> {
     this.nats = await startNats();
     this.#ends.push(() => this.nats[Symbol.asyncDispose]());
-    await prepareBus(this.nats, { audiences });
+    if (prepared) await prepareBus(this.nats, { audiences });
     const database = await createDatabase();
     this.#ends.push(() => database[Symbol.asyncDispose]());
     this.databaseUrl = database.url;
@@ -215,6 +215,10 @@ export class Environment implements AsyncDisposable {
   }
 }
 
-export function startEnvironment(audiences: readonly string[] = ['acme', 'globex']): Promise<Environment> {
-  return new Environment().open(audiences);
+/** @param prepared whether the streams are there, as the registry leaves them */
+export function startEnvironment(
+  audiences: readonly string[] = ['acme', 'globex'],
+  { prepared = true }: { prepared?: boolean } = {},
+): Promise<Environment> {
+  return new Environment().open(audiences, prepared);
 }

@@ -1,0 +1,143 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
+import { openDatabase } from '@posthorn/database';
+import type { DataSource } from 'typeorm';
+import { type Environment, startEnvironment } from '../test/environment.js';
+import { Communities } from './communities.js';
+import { Community } from './entities.js';
+import { Store } from './store.js';
+
+const chess = { author: 'ann', community: 'chess' };
+
+describe('a community', () => {
+  let env: Environment;
+  let source: DataSource;
+  let communities: Communities;
+  let last = 0n;
+
+  beforeAll(async () => {
+    env = await startEnvironment();
+    await env.replica().started;
+    source = await openDatabase({ url: env.databaseUrl, schema: 'notifier', entities: [Community] });
+    communities = new Communities({ source, lastEvent: async () => last });
+  });
+  afterEach(async () => {
+    last = 0n;
+    await env.clear();
+  });
+  afterAll(async () => {
+    await source.destroy();
+    await env[Symbol.asyncDispose]();
+  });
+
+  const members = (audience = 'acme') => communities.members(audience, 'chess');
+  const set = (...users: string[]) => communities.setMembers({ audience: 'acme', community: 'chess', users });
+  /** A join or leave that is stored at a place in the stream and handled now. */
+  const change = (user: string, at: bigint, present = true) =>
+    new Store(source).apply([
+      {
+        audience: 'acme',
+        eventId: `e${at}`,
+        ordinal: at,
+        redelivered: false,
+        content: undefined,
+        wanted: { membership: { community: 'chess', user, present } },
+      },
+    ]);
+
+  it('has the managers that were set last, each once', async () => {
+    expect(await env.setManagers('chess', ['max', 'mia', 'max'])).toEqual({
+      community: 'chess',
+      users: ['max', 'mia'],
+    });
+    await env.setManagers('chess', ['zoe'], 'globex');
+    await env.setManagers('chess', ['mia']);
+    expect(await env.query('SELECT audience, id, managers FROM notifier.community ORDER BY 1')).toEqual([
+      { audience: 'acme', id: 'chess', managers: ['mia'] },
+      { audience: 'globex', id: 'chess', managers: ['zoe'] },
+    ]);
+  });
+
+  it('has the members that joined and did not leave', async () => {
+    const { local } = env.pubsub();
+    for (const target of ['tom', 'tim', 'tam']) {
+      await local.topic('community:join').publish({ ...chess, target, actor: 'manager' });
+    }
+    await local.topic('community:leave').publish({ ...chess, target: { _id: 'tim' } });
+    await env.settled();
+    expect(await members()).toEqual(['tam', 'tom']);
+    expect(await members('globex')).toEqual([]);
+  });
+
+  it('has the members that were set, and those who join or leave afterwards', async () => {
+    const { local } = env.pubsub();
+    await local.topic('community:join').publish({ ...chess, target: 'old', actor: 'manager' });
+    await env.setMembers('chess', ['tom', 'tim', 'tom']);
+    await local.topic('community:join').publish({ ...chess, target: 'new', actor: 'manager' });
+    await local.topic('community:leave').publish({ ...chess, target: 'tim' });
+    await env.settled();
+    expect(await members()).toEqual(['new', 'tom']);
+  });
+
+  it('does not get back who left, when the join comes late', async () => {
+    await change('tom', 2n, false);
+    await change('tom', 1n, true);
+    expect(await members()).toEqual([]);
+    await change('tom', 3n, true);
+    expect(await members()).toEqual(['tom']);
+  });
+
+  it('does not get back who is not in the list, when the join is older than the list', async () => {
+    last = 5n;
+    await set('tim', 'tam');
+    await change('tom', 5n);
+    await change('tam', 4n, false);
+    expect(await members()).toEqual(['tam', 'tim']);
+    await change('tom', 7n);
+    await change('tam', 8n, false);
+    expect(await members()).toEqual(['tim', 'tom']);
+  });
+
+  it('keeps who joined after the list was asked for and before it was written', async () => {
+    last = 5n;
+    await change('tom', 7n);
+    await set('tim');
+    expect(await members()).toEqual(['tim', 'tom']);
+  });
+
+  it('replaces a list by the next one where no event lies between them', async () => {
+    await set('tom', 'tim');
+    await set('tim', 'tam');
+    expect(await members()).toEqual(['tam', 'tim']);
+    await set();
+    expect(await members()).toEqual([]);
+  });
+
+  it('has one of the lists that are set at once, not a mixture', async () => {
+    for (let round = 0; round < 10; round++) {
+      await Promise.all(['a', 'b', 'c', 'd'].map((list) => set(`${list}1`, `${list}2`, 'shared')));
+      const [first = '', second, shared] = await members();
+      expect([second, shared]).toEqual([first.replace('1', '2'), 'shared']);
+    }
+  });
+
+  it.each([
+    ['an empty id', ['tom', '']],
+    ['an id with NUL', ['a\0b']],
+    ['half a character', ['\ud83d']],
+    ['an id that no topic can carry', ['💌'.repeat(64)]],
+    ['what is no text', [7 as never]],
+  ])('refuses %s', async (_, users) => {
+    for (const call of [env.setManagers('chess', users), env.setMembers('chess', users)]) {
+      await expect(call).rejects.toMatchObject({ code: 'request_invalid' });
+    }
+    await expect(env.setManagers('a\0b', [])).rejects.toMatchObject({ code: 'request_invalid' });
+  });
+
+  it('takes any other id as it is', async () => {
+    const users = ['*', '>', 'a.b', '"', "'; --", '💌', '{x,"y"}', '\\', 'NULL', ' '];
+    expect(await env.setManagers('chess', users)).toEqual({ community: 'chess', users });
+    expect(await env.query('SELECT managers FROM notifier.community')).toEqual([{ managers: users }]);
+    await env.setMembers('*', users);
+    expect(await communities.members('acme', '*')).toEqual([...users].sort());
+  });
+});
