@@ -1,9 +1,10 @@
 /** Runs the numbered examples, examples/01-….mjs and on, one after the other against an installation of their own. */
 import { spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root } from './checkout.mjs';
+import { readableLine } from './embedded/log.mjs';
 import { freePort } from './embedded/process.mjs';
 import { signToken } from './embedded/token.mjs';
 import { Stack } from './stack.mjs';
@@ -48,7 +49,8 @@ export async function runExamples(report) {
     for (const example of examples()) {
       const began = performance.now();
       const { code, output } = await runExample(example, env);
-      report(example, code === 0, output, performance.now() - began);
+      const shown = code === 0 ? output : `${output}\n${warnings(join(home, 'logs'))}`;
+      report(example, code === 0, shown, performance.now() - began);
       totals[code === 0 ? 'passed' : 'failed']++;
     }
     return totals;
@@ -56,6 +58,19 @@ export async function runExamples(report) {
     await stack.stop();
     rmSync(home, { recursive: true, force: true });
   }
+}
+
+/**
+ * What the apps complained about, for whoever looks into a failure.
+ * @param {string} logs
+ */
+function warnings(logs) {
+  return readdirSync(logs)
+    .flatMap((file) => {
+      const lines = readFileSync(join(logs, file), 'utf8').split('\n').map(readableLine).filter(Boolean);
+      return lines.slice(-20).map((line) => `${file} ${line}`);
+    })
+    .join('\n');
 }
 
 /**

@@ -49,7 +49,10 @@ export async function run(program, args, { quiet = false, env = process.env } = 
   });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (output += chunk));
+  const end = () => void child.kill();
+  process.once('exit', end);
   const code = await new Promise((resolve, reject) => child.on('error', reject).on('close', resolve));
+  process.off('exit', end);
   if (code !== 0)
     throw new Error(`${output}\n${[program, ...args].join(' ')} ended with code ${code}`.trim());
 }
