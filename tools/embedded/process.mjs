@@ -26,6 +26,8 @@ export class GuardedProcess {
   #child;
   /** @type {Promise<{ code: number | null, signal: NodeJS.Signals | null }>} */
   exited;
+  /** @type {import('node:child_process').ChildProcess} */
+  #guard;
   /** @type {NodeJS.Signals} */
   #stopSignal;
   #alive = true;
@@ -46,11 +48,13 @@ export class GuardedProcess {
       closeSync(log);
     }
     this.#child.unref();
-    const guard = this.pid && guardOf(this.pid, orphanSignal, options.removeWhenOrphaned);
+    this.#guard = guardOf(this.pid, orphanSignal, options.removeWhenOrphaned);
     this.exited = new Promise((resolve) => {
       const ended = (/** @type {number | null} */ code, /** @type {NodeJS.Signals | null} */ signal) => {
         this.#alive = false;
-        if (guard) guard.kill('SIGKILL');
+        // The process id may be given out again from now on; there may still be data to remove.
+        if (options.removeWhenOrphaned) this.#guard.stdin?.write('gone\n');
+        else this.#guard.kill('SIGKILL');
         resolve({ code, signal });
       };
       this.#child.once('exit', ended);
@@ -76,6 +80,7 @@ export class GuardedProcess {
       this.#child.kill(signal);
     }
     await this.exited;
+    this.#guard.kill('SIGKILL');
   }
 
   /**
@@ -98,15 +103,16 @@ export class GuardedProcess {
 }
 
 /**
- * @param {number} pid
+ * @param {number | undefined} pid undefined: it could not be started
  * @param {NodeJS.Signals} signal
  * @param {string} [directory]
  */
 function guardOf(pid, signal, directory) {
-  // `cat` ends when our end of the pipe closes. What dies needs a moment before its files can go for good.
-  const script = `cat >/dev/null; kill -${signal.replace('SIG', '')} "$1" 2>/dev/null
-    [ -n "$2" ] && for try in 1 2 3; do sleep 0.5; rm -rf "$2"; done`;
-  const guard = spawn('/bin/sh', ['-c', script, 'guard', String(pid), directory ?? ''], {
+  // `read` fails when our end of the pipe closes. What dies needs a moment before its files can go for good.
+  const script = `gone=$1; while read -r word; do gone=$word; done
+    [ -n "$gone" ] || kill -${signal.replace('SIG', '')} "$2" 2>/dev/null
+    [ -n "$3" ] && for try in 1 2 3; do sleep 0.5; rm -rf "$3"; done`;
+  const guard = spawn('/bin/sh', ['-c', script, 'guard', pid ? '' : 'gone', String(pid), directory ?? ''], {
     detached: true,
     stdio: ['pipe', 'ignore', 'ignore'],
   });

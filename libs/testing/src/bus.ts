@@ -1,7 +1,14 @@
 import { jetstreamManager } from '@nats-io/jetstream';
 import { Kvm } from '@nats-io/kv';
-import { connect } from '@nats-io/transport-node';
-import { provisionStreams, streamConfigs } from '@posthorn/bus';
+import { connect, type NatsConnection } from '@nats-io/transport-node';
+import {
+  type BusObserver,
+  type DropReason,
+  JetStreamBus,
+  type JetStreamBusOptions,
+  provisionStreams,
+  streamConfigs,
+} from '@posthorn/bus';
 import {
   type AudienceRecord,
   audienceKey,
@@ -58,6 +65,62 @@ export async function prepareBus(nats: { readonly url: string }, content: BusCon
       await bucket.put(name, JSON.stringify(record));
     }
   }
+}
+
+/** A process on the bus: a connection of its own, and what the bus told about itself. */
+export interface TestBus extends AsyncDisposable {
+  readonly bus: JetStreamBus;
+  readonly nc: NatsConnection;
+  readonly seen: {
+    dropped: DropReason[];
+    gaps: number;
+    settled: string[];
+    refused: string[];
+    readonly log: { message: string; fields: Record<string, unknown> }[];
+  };
+}
+
+/** Opens the bus as an app would; disposing of it closes bus and connection. */
+export async function openBus(
+  nats: { readonly url: string },
+  options: Partial<Omit<JetStreamBusOptions, 'nc' | 'connected' | 'observer' | 'log'>> = {},
+): Promise<TestBus> {
+  const nc = await connect({ servers: nats.url, reconnectTimeWait: 50, maxReconnectAttempts: -1 });
+  let connected = true;
+  const follow = async () => {
+    for await (const { type } of nc.status()) {
+      if (type === 'disconnect') connected = false;
+      if (type === 'reconnect') connected = true;
+    }
+  };
+  void follow();
+  const seen: TestBus['seen'] = { dropped: [], gaps: 0, settled: [], refused: [], log: [] };
+  const observer: Partial<BusObserver> = {
+    dropped: (reason) => seen.dropped.push(reason),
+    gap: () => {
+      seen.gaps += 1;
+    },
+    settled: (outcome) => seen.settled.push(outcome),
+    refused: (code) => seen.refused.push(code),
+  };
+  const bus = await JetStreamBus.open({
+    nc,
+    instance: 'main',
+    audience: null,
+    connected: () => connected,
+    observer,
+    log: (_, message, fields) => seen.log.push({ message, fields }),
+    ...options,
+  });
+  return {
+    bus,
+    nc,
+    seen,
+    [Symbol.asyncDispose]: async () => {
+      bus.close();
+      await nc.close();
+    },
+  };
 }
 
 function audienceRecord(name: string): AudienceRecord {

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -22,8 +22,7 @@ describe('a server process', () => {
     async (signal) => {
       await using parent = await tempDir();
       const dir = join(parent.path, 'server');
-      const starter = spawn(process.execPath, ['--input-type=module', '-e', script, dir]);
-      const [pid] = (await once(starter.stdout, 'data')).map(Number);
+      const { starter, pid } = await start(dir);
 
       starter.kill(signal);
 
@@ -31,11 +30,28 @@ describe('a server process', () => {
       await until(() => !existsSync(dir));
     },
   );
+
+  it('leaves no data when it crashes, and then whoever started it dies', async () => {
+    await using parent = await tempDir();
+    const dir = join(parent.path, 'server');
+    const { starter, pid } = await start(dir);
+
+    process.kill(pid, 'SIGKILL');
+    await until(() => !isRunning(pid));
+    starter.kill('SIGKILL');
+
+    await until(() => !existsSync(dir));
+  });
 });
 
-function isRunning(pid: number | undefined): boolean {
+async function start(dir: string): Promise<{ starter: ChildProcess; pid: number }> {
+  const starter = spawn(process.execPath, ['--input-type=module', '-e', script, dir]);
+  return { starter, pid: Number(await once(starter.stdout, 'data')) };
+}
+
+function isRunning(pid: number): boolean {
   // A container whose first process reaps nobody keeps the entry of a dead orphan; it has no command line any more.
-  return pid !== undefined && existsSync(`/proc/${pid}/exe`);
+  return existsSync(`/proc/${pid}/exe`);
 }
 
 async function until(condition: () => boolean): Promise<void> {

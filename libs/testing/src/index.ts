@@ -1,6 +1,7 @@
 export { type AppName, AppProcess } from './app-process.js';
-export { type BusContent, prepareBus } from './bus.js';
+export { type BusContent, openBus, prepareBus, type TestBus } from './bus.js';
 export { type ClusterOptions, startCluster, type TestCluster } from './cluster.js';
+export { Collected } from './collected.js';
 export { freePort } from './free-port.js';
 export {
   natsClusterSettled,
@@ -10,6 +11,7 @@ export {
   type TestNatsCluster,
 } from './nats-server.js';
 export { createDatabase, startPostgres, type TestDatabase, type TestPostgres } from './postgres.js';
+export { rawPublish } from './raw-publish.js';
 export { startTcpProxy, TcpProxy } from './tcp-proxy.js';
 export { type TempDir, tempDir } from './temp-dir.js';
 export { signToken, type TokenClaims } from './token.js';
