@@ -85,9 +85,13 @@ export async function startNotifier(service: Service, config: NotifierConfig): P
     },
     report: (err) => health.set('consumer', !err, err?.message),
   });
+  const unwatch = nats.watch((connected) => connected && backlog.soon());
   backlog.start();
   backlog.soon();
-  shutdown.on('finish in flight', 'backlog', () => backlog.stop());
+  shutdown.on('finish in flight', 'backlog', () => {
+    unwatch();
+    return backlog.stop();
+  });
   logger.info({ consumer: name }, 'handling events, answering calls');
 }
 
