@@ -3,6 +3,8 @@ import type { NatsConnection } from '@nats-io/transport-node';
 import { BUCKETS, ProblemError, type Scope, STREAMS, type StreamRecord } from '@posthorn/contracts';
 import { type BucketFollower, followBucket } from './bucket.js';
 
+const utf8 = new TextDecoder();
+
 export class Epochs {
   readonly #epochs = new Map<string, string>();
   #follower: BucketFollower | undefined;
@@ -10,9 +12,10 @@ export class Epochs {
   /** Resolves once the epoch of every stream with events is known. */
   async follow(nc: NatsConnection): Promise<void> {
     await new Promise<void>((resolve) => {
-      this.#follower = followBucket(nc, BUCKETS.streams, '>', (entry) => {
-        if (entry.operation !== 'PUT') return;
-        const record = entry.json<StreamRecord>();
+      this.#follower = followBucket(nc, BUCKETS.streams, '>', (_, value) => {
+        if (!value) return;
+        const record = JSON.parse(utf8.decode(value)) as StreamRecord;
+        if (!/^[0-9a-z]{1,24}$/.test(record.epoch)) return;
         this.#epochs.set(record.stream, record.epoch);
         if (this.#epochs.has(STREAMS.global.name) && this.#epochs.has(STREAMS.local.name)) resolve();
       });
