@@ -1,7 +1,7 @@
 /** The event bus: its port, the JetStream driver, the server SDK, and a Nest transport. */
 export { DEAD_HEADER, type DeadLetter, readDeadLetter } from './dead-letters.js';
+export { checkEventId } from './jetstream/event-id.js';
 export { JetStreamBus, type JetStreamBusOptions } from './jetstream/jetstream-bus.js';
-export { checkEventId } from './jetstream/publisher.js';
 export {
   describeDifference,
   inspectStreams,

@@ -1,15 +1,18 @@
 /** The last sequence of a stream, asked of its leader, with one question for all who ask at the same time. */
 import type { JetStreamManager } from '@nats-io/jetstream';
 import { ProblemError } from '@posthorn/contracts';
+import type { InFlight } from './in-flight.js';
 
 export class Horizon {
   readonly #jsm: JetStreamManager;
   readonly #stream: string;
+  readonly #inFlight: InFlight;
   #next: Promise<number> | undefined;
 
-  constructor(jsm: JetStreamManager, stream: string) {
+  constructor(jsm: JetStreamManager, stream: string, inFlight: InFlight) {
     this.#jsm = jsm;
     this.#stream = stream;
+    this.#inFlight = inFlight;
   }
 
   /**
@@ -22,7 +25,7 @@ export class Horizon {
     this.#next ??= new Promise<number>((resolve, reject) => {
       setImmediate(() => {
         this.#next = undefined;
-        this.#jsm.streams.info(this.#stream).then(
+        this.#inFlight.untilLost(this.#jsm.streams.info(this.#stream)).then(
           (info) => resolve(info.state.last_seq),
           (cause) => reject(new ProblemError('unavailable', 'The event store does not answer', { cause })),
         );

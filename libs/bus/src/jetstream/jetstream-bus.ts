@@ -18,6 +18,7 @@ import { consumeDurably, type DurableParts } from './durable.js';
 import { Epochs } from './epochs.js';
 import { EventReader } from './event-reader.js';
 import { Horizon } from './horizon.js';
+import { InFlight } from './in-flight.js';
 import { subscribeLive } from './live.js';
 import { Publisher } from './publisher.js';
 import { registryLookup } from './registry-lookup.js';
@@ -33,6 +34,8 @@ export interface JetStreamBusOptions {
   readonly connected: () => boolean;
   readonly observer?: Partial<BusObserver>;
   readonly log?: DurableParts['log'];
+  /** How long a publish waits for its acknowledgement, in milliseconds. Default 5,000. */
+  readonly ackTimeout?: number;
 }
 
 export class JetStreamBus implements Bus {
@@ -48,10 +51,12 @@ export class JetStreamBus implements Bus {
   readonly #publisher: Publisher;
   readonly #horizons: Record<Scope, Horizon>;
   readonly #log: DurableParts['log'];
+  readonly #inFlight: InFlight;
 
   private constructor(options: JetStreamBusOptions, jsm: JetStreamManager) {
-    const { nc, instance, connected } = options;
+    const { nc, instance, connected, ackTimeout } = options;
     this.#nc = nc;
+    this.#inFlight = new InFlight(nc);
     this.instance = instance;
     this.js = jetstream(nc);
     this.jsm = jsm;
@@ -60,17 +65,18 @@ export class JetStreamBus implements Bus {
     this.#observer = { ...SILENT, ...options.observer };
     this.#log = options.log ?? (() => {});
     this.#horizons = {
-      global: new Horizon(jsm, STREAMS.global.name),
-      local: new Horizon(jsm, STREAMS.local.name),
+      global: new Horizon(jsm, STREAMS.global.name, this.#inFlight),
+      local: new Horizon(jsm, STREAMS.local.name, this.#inFlight),
     };
     this.#publisher = new Publisher({
-      nc,
       js: this.js,
       jsm,
       topics: this.topics,
       epochs: this.#epochs,
       instance,
+      inFlight: this.#inFlight,
       connected,
+      ackTimeout,
       observer: this.#observer,
     });
   }
@@ -96,6 +102,7 @@ export class JetStreamBus implements Bus {
         horizon: this.#horizons[interest.scope],
         instance: this.instance,
         observer: this.#observer,
+        log: this.#log,
       },
       interest,
       handler,

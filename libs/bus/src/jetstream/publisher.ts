@@ -1,91 +1,113 @@
 /** Stores events: checked first, acknowledged only once JetStream has them. */
 import { isDeepStrictEqual } from 'node:util';
+import { JetStreamApiError, type JetStreamClient, type JetStreamManager } from '@nats-io/jetstream';
+import { InvalidArgumentError } from '@nats-io/nats-core';
+import { headers as newHeaders } from '@nats-io/transport-node';
 import {
-  JetStreamApiError,
-  type JetStreamClient,
-  type JetStreamManager,
-  type PubAck,
-} from '@nats-io/jetstream';
-import { type NatsConnection, headers as newHeaders } from '@nats-io/transport-node';
-import {
-  EVENT_ID_LIMIT,
+  asProblem,
   HEADER,
   messageId,
   PAYLOAD_LIMIT,
   ProblemError,
   publicName,
-  type Scope,
   STREAMS,
   storedSubject,
+  topicKey,
 } from '@posthorn/contracts';
 import { v7 as uuidv7 } from 'uuid';
 import type { BusObserver, Draft, Receipt } from '../port.js';
 import type { Epochs } from './epochs.js';
+import { checkEventId } from './event-id.js';
+import { headerText } from './headers.js';
+import type { InFlight } from './in-flight.js';
 import type { TopicDirectory } from './topic-directory.js';
 
 /** How long an acknowledgement may take, in milliseconds. */
 const ACK_TIMEOUT = 5_000;
+/** The server's error code for a message over the stream's limit. */
+const MESSAGE_TOO_LARGE = 10054;
 
-/** Printable text without line breaks: an id stands in a header, in frames and in lines of an event stream. */
-const ID = /^[^\p{Cc}\s](?:[^\p{Cc}]*[^\p{Cc}\s])?$/u;
+const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
+
+const utf8 = new TextDecoder();
 
 export interface PublisherParts {
-  readonly nc: NatsConnection;
   readonly js: JetStreamClient;
   readonly jsm: JetStreamManager;
   readonly topics: TopicDirectory;
   readonly epochs: Epochs;
   readonly instance: string;
   readonly observer: BusObserver;
+  readonly inFlight: InFlight;
   /** Whether the connection is up now. */
   readonly connected: () => boolean;
+  /** How long an acknowledgement may take, in milliseconds. Default 5,000. */
+  readonly ackTimeout?: number | undefined;
 }
 
 export class Publisher {
   readonly #parts: PublisherParts;
   readonly #encoder = new TextEncoder();
+  /** Topics that the registry is asked about now: what is published on them meanwhile stands in line. */
+  readonly #asked = new Map<string, Promise<unknown>>();
 
   constructor(parts: PublisherParts) {
     this.#parts = parts;
   }
 
-  /** See `Bus.publish`. Calls made one after another without awaiting are stored in that order. */
-  publish(draft: Draft): Promise<Receipt> {
+  /** See `Bus.publish`. Calls for one topic, made one after another without awaiting, are stored in that order. */
+  async publish(draft: Draft): Promise<Receipt> {
+    const { observer } = this.#parts;
     try {
-      const registration = this.#parts.topics.registration(draft.topic, draft.audience);
-      // Only a topic seen for the first time has to wait: the others keep the caller's order.
-      if (registration instanceof Promise) return registration.then(() => this.#store(draft));
-      return this.#store(draft);
+      const receipt = await this.#admit(draft);
+      observer.published(draft.scope);
+      return receipt;
     } catch (error) {
-      return Promise.reject(error);
+      const problem = asProblem(error);
+      observer.refused(problem.code);
+      throw problem;
     }
   }
 
+  #admit(draft: Draft): Promise<Receipt> {
+    const key = topicKey(draft.audience, draft.topic.path);
+    let admission = this.#asked.get(key);
+    if (!admission) {
+      admission = this.#parts.topics.admission(draft.audience, draft.topic);
+      if (!admission) return this.#store(draft);
+      this.#asked.set(key, admission);
+      const forget = () => this.#asked.delete(key);
+      admission.then(forget, forget);
+    }
+    // Whoever waits for one promise goes on in the order of asking, before anybody else gets a turn.
+    return admission.then(() => this.#store(draft));
+  }
+
   async #store(draft: Draft): Promise<Receipt> {
-    const { js, topics, epochs, instance, observer } = this.#parts;
-    const { audience, topic, scope } = draft;
+    const { js, topics, epochs, instance, inFlight, ackTimeout = ACK_TIMEOUT } = this.#parts;
+    const { audience, topic, scope, message } = draft;
     const id = checkEventId(draft.id) ?? uuidv7();
-    const findings = topics.check(topic, audience, draft.message);
+    const data = this.#serialize(message);
+    const findings = topics.check(topic, audience, message);
     if (findings.length > 0) {
       throw new ProblemError('payload_invalid', `The payload does not fit ${publicName(topic)}`, {
         errors: findings,
       });
     }
-    const data = this.#encoder.encode(JSON.stringify(draft.message));
-    if (data.length > PAYLOAD_LIMIT.service) {
-      throw new ProblemError('payload_too_large', `The payload has ${data.length} bytes, more than 1 MiB`);
-    }
+    const subject = storedSubject(audience, scope, instance, topic.path);
     const epoch = epochs.of(scope);
     this.#assertConnected();
     const headers = newHeaders();
     headers.set(HEADER.specVersion, '1.0');
     headers.set(HEADER.id, id);
     headers.set(HEADER.source, headerText(draft.source));
-    headers.set(HEADER.type, publicName(topic));
+    headers.set(HEADER.type, headerText(publicName(topic)));
     headers.set(HEADER.time, new Date().toISOString());
-    headers.set(HEADER.topic, publicName(topic));
+    headers.set(HEADER.topic, headerText(publicName(topic)));
     if (draft.kind) headers.set(HEADER.kind, draft.kind);
-    if (draft.traceparent) headers.set(HEADER.traceparent, draft.traceparent);
+    if (draft.traceparent && TRACEPARENT.test(draft.traceparent)) {
+      headers.set(HEADER.traceparent, draft.traceparent);
+    }
     const msgID = messageId({
       audience,
       scope,
@@ -94,43 +116,44 @@ export class Publisher {
       principal: draft.principal,
       key: draft.idempotencyKey ?? id,
     });
-    const subject = storedSubject(audience, scope, instance, topic.path);
-    const ack = await this.#send(() =>
-      js.publish(subject, data, { headers, msgID, timeout: ACK_TIMEOUT, retries: 1 }),
-    );
-    observer.published(scope);
+    const ack = await inFlight
+      .untilLost(js.publish(subject, data, { headers, msgID, timeout: ackTimeout }))
+      .catch(refused);
     const position = { epoch, sequence: ack.seq };
     if (!ack.duplicate) return { id, position, duplicate: false };
-    const original = await this.#original(scope, ack.seq, draft.message);
+    const original = await this.#original(draft, ack.seq, data);
     return { id: original ?? id, position, duplicate: true };
   }
 
-  async #send(publish: () => Promise<PubAck>): Promise<PubAck> {
+  #serialize(message: object): Uint8Array {
+    let text: string | undefined;
     try {
-      return await publish();
+      text = JSON.stringify(message);
     } catch (cause) {
-      if (cause instanceof JetStreamApiError && cause.code === 10054) {
-        throw new ProblemError('payload_too_large', 'The event is larger than the event store takes', {
-          cause,
-        });
-      }
-      throw new ProblemError('unavailable', 'The event store did not acknowledge the event', {
-        cause,
-        retryAfter: 1,
-      });
+      throw new ProblemError('request_invalid', 'The payload is not JSON', { cause });
     }
+    if (!text?.startsWith('{')) throw new ProblemError('request_invalid', 'The payload must be an object');
+    const data = this.#encoder.encode(text);
+    if (data.length > PAYLOAD_LIMIT.service) {
+      throw new ProblemError('payload_too_large', `The payload has ${data.length} bytes, more than 1 MiB`);
+    }
+    return data;
   }
 
   /**
    * The id of the event that a duplicate repeats, undefined where it cannot be read any more.
    * @throws ProblemError `idempotency_conflict` where its payload differs
    */
-  async #original(scope: Scope, sequence: number, message: object): Promise<string | undefined> {
-    const stored = await this.#parts.jsm.streams
-      .getMessage(STREAMS[scope].name, { seq: sequence })
+  async #original({ scope }: Draft, sequence: number, data: Uint8Array): Promise<string | undefined> {
+    const { jsm, inFlight } = this.#parts;
+    const stored = await inFlight
+      .untilLost(jsm.streams.getMessage(STREAMS[scope].name, { seq: sequence }))
       .catch(() => null);
     if (!stored) return undefined;
-    if (!isDeepStrictEqual(stored.json(), JSON.parse(JSON.stringify(message)))) {
+    // Members in another order are the same payload.
+    const same =
+      Buffer.compare(stored.data, data) === 0 || isDeepStrictEqual(parse(stored.data), parse(data));
+    if (!same) {
       throw new ProblemError('idempotency_conflict', 'The idempotency key was used with another payload');
     }
     return stored.header?.last(HEADER.id) || undefined;
@@ -144,25 +167,23 @@ export class Publisher {
   }
 }
 
-/**
- * An event id or idempotency key from a caller.
- * @throws ProblemError `request_invalid`
- */
-export function checkEventId(id: string | undefined): string | undefined {
-  if (id === undefined) return undefined;
-  if (typeof id !== 'string' || id.length > EVENT_ID_LIMIT || !id.isWellFormed() || !ID.test(id)) {
-    throw new ProblemError(
-      'request_invalid',
-      `An id is a printable text of 1 to ${EVENT_ID_LIMIT} characters`,
-      {
-        errors: [{ path: '/id', message: `must be a printable text of 1 to ${EVENT_ID_LIMIT} characters` }],
-      },
-    );
+/** What the store's refusal means to a caller. Without an answer the event may be stored or not: its id tells. */
+function refused(cause: unknown): never {
+  const tooLarge = cause instanceof JetStreamApiError && cause.code === MESSAGE_TOO_LARGE;
+  // The one argument that nats.js checks and we do not is the server's own limit.
+  if (tooLarge || cause instanceof InvalidArgumentError) {
+    throw new ProblemError('payload_too_large', 'The event is larger than the event store takes', { cause });
   }
-  return id;
+  throw new ProblemError('unavailable', 'The event store did not acknowledge the event', {
+    cause,
+    retryAfter: 1,
+  });
 }
 
-/** Text for a header: nats.js refuses line breaks, and names of services come from configuration. */
-function headerText(text: string): string {
-  return text.replace(/\p{Cc}+/gu, ' ').trim();
+function parse(data: Uint8Array): unknown {
+  try {
+    return JSON.parse(utf8.decode(data));
+  } catch {
+    return undefined;
+  }
 }

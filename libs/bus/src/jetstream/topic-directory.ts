@@ -4,7 +4,6 @@
  *
  * Losing the bucket or the registry keeps the last copy.
  */
-import type { KvEntry } from '@nats-io/kv';
 import type { NatsConnection } from '@nats-io/transport-node';
 import {
   type AudienceRecord,
@@ -29,9 +28,11 @@ export type Lookup = (request: LookupRequest) => Promise<LookupReply>;
 
 /** How long a topic that the registry does not know stays unasked for, in milliseconds. */
 const NO_TOPIC_FOR = 60_000;
-/** The same for an audience: short, since people create one and use it at once. */
+/** The same for an audience, and for a registry that does not answer: short, since people create and use at once. */
 const NO_AUDIENCE_FOR = 2_000;
 const MAX_REMEMBERED = 20_000;
+
+const utf8 = new TextDecoder();
 
 interface Registered {
   readonly record: TopicRecord;
@@ -44,6 +45,8 @@ export class TopicDirectory {
   readonly #topics = new Map<string, Registered>();
   /** KV key → until when a "no" of the registry is believed. */
   readonly #unknown = new Map<string, number>();
+  /** KV key → the question that is on its way. */
+  readonly #asking = new Map<string, Promise<LookupReply>>();
   readonly #lookup: Lookup;
   #follower: BucketFollower | undefined;
 
@@ -57,7 +60,7 @@ export class TopicDirectory {
    */
   follow(nc: NatsConnection, audience: string | null): Promise<void> {
     const filter = audience === null ? '>' : `${encodeToken(audience)}.>`;
-    this.#follower = followBucket(nc, BUCKETS.topics, filter, (entry) => this.#apply(entry));
+    this.#follower = followBucket(nc, BUCKETS.topics, filter, (key, value) => this.#apply(key, value));
     return this.#follower.ready;
   }
 
@@ -74,7 +77,7 @@ export class TopicDirectory {
     const key = audienceKey(name);
     const known = this.#audiences.get(key);
     if (known) return known;
-    const reply = this.#isUnknown(key) ? undefined : await this.#lookup({ audience: name });
+    const reply = this.#isUnknown(key) ? undefined : await this.#ask(key, { audience: name });
     if (reply?.audience) {
       this.rememberAudience(reply.audience);
       return reply.audience;
@@ -97,7 +100,17 @@ export class TopicDirectory {
     const known = this.#topics.get(key);
     if (known) return known.record;
     if (topic.entry || this.#isUnknown(key)) return undefined;
-    return this.#ask(audience, topic.path, key);
+    return this.#askForTopic(audience, topic.path, key);
+  }
+
+  /**
+   * What has to be asked before an event may be published on a topic: undefined where the copy says enough.
+   * @throws ProblemError as {@link audience}, in the promise
+   */
+  admission(audience: string, topic: Topic): Promise<unknown> | undefined {
+    const registration = this.registration(topic, audience);
+    if (!this.knowsAudience(audience)) return Promise.all([this.audience(audience), registration]);
+    return registration instanceof Promise ? registration : undefined;
   }
 
   /** The registration in the copy, for edges that cannot wait. */
@@ -110,7 +123,7 @@ export class TopicDirectory {
     if (topic.entry) return checkForCatalogue(topic.entry.name)(message);
     const registered = this.#topics.get(topicKey(audience, topic.path));
     if (!registered?.record.schema) return [];
-    registered.check ??= compileTenantSchema(registered.record.schema);
+    registered.check ??= compile(registered.record.schema);
     return registered.check(message);
   }
 
@@ -128,11 +141,12 @@ export class TopicDirectory {
     this.#unknown.delete(key);
   }
 
-  async #ask(audience: string, path: string, key: string): Promise<TopicRecord | undefined> {
+  async #askForTopic(audience: string, path: string, key: string): Promise<TopicRecord | undefined> {
     let reply: LookupReply;
     try {
-      reply = await this.#lookup({ audience, path });
+      reply = await this.#ask(key, { audience, path });
     } catch {
+      this.#rememberUnknown(key, NO_AUDIENCE_FOR);
       return undefined;
     }
     if (!reply.topic) {
@@ -143,17 +157,28 @@ export class TopicDirectory {
     return reply.topic;
   }
 
-  #apply(entry: KvEntry): void {
-    if (entry.operation !== 'PUT') {
-      this.#audiences.delete(entry.key);
-      this.#topics.delete(entry.key);
+  /** One question for all who want to know the same at the same time. */
+  #ask(key: string, request: LookupRequest): Promise<LookupReply> {
+    let question = this.#asking.get(key);
+    if (!question) {
+      question = this.#lookup(request).finally(() => this.#asking.delete(key));
+      this.#asking.set(key, question);
+    }
+    return question;
+  }
+
+  #apply(key: string, value: Uint8Array | undefined): void {
+    if (!value) {
+      this.#audiences.delete(key);
+      this.#topics.delete(key);
       return;
     }
-    this.#unknown.delete(entry.key);
-    if (entry.key.endsWith('.audience') && entry.key.split('.').length === 2) {
-      this.#audiences.set(entry.key, entry.json<AudienceRecord>());
+    const record = JSON.parse(utf8.decode(value));
+    this.#unknown.delete(key);
+    if (key.endsWith('.audience') && key.split('.').length === 2) {
+      this.#audiences.set(key, record as AudienceRecord);
     } else {
-      this.#topics.set(entry.key, { record: entry.json<TopicRecord>(), check: undefined });
+      this.#topics.set(key, { record: record as TopicRecord, check: undefined });
     }
   }
 
@@ -169,5 +194,15 @@ export class TopicDirectory {
     }
     this.#unknown.delete(key);
     this.#unknown.set(key, Date.now() + duration);
+  }
+}
+
+/** A schema that a newer registry took and this process cannot read lets nothing pass. */
+function compile(schema: Record<string, unknown>): PayloadCheck {
+  try {
+    return compileTenantSchema(schema);
+  } catch {
+    const findings: readonly Finding[] = [{ path: '', message: 'cannot be checked by this version' }];
+    return () => findings;
   }
 }

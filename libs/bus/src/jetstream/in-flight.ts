@@ -1,0 +1,31 @@
+/** Calls that wait for an answer over a connection: they end when it is lost, not when their time is up. */
+import type { NatsConnection } from '@nats-io/transport-node';
+
+export class InFlight {
+  readonly #waiting = new Set<(error: Error) => void>();
+  #lost = false;
+
+  constructor(nc: NatsConnection) {
+    void this.#follow(nc);
+  }
+
+  /** Settles as `work` does, or rejects as soon as the connection is lost: no answer can come any more. */
+  untilLost<T>(work: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      if (this.#lost) reject(new Error('the connection is lost'));
+      this.#waiting.add(reject);
+      work.finally(() => this.#waiting.delete(reject)).then(resolve, reject);
+    });
+  }
+
+  /** Ends with the connection. */
+  async #follow(nc: NatsConnection): Promise<void> {
+    for await (const { type } of nc.status()) {
+      if (type === 'reconnect') this.#lost = false;
+      if (type !== 'disconnect' && type !== 'close') continue;
+      this.#lost = true;
+      for (const reject of this.#waiting) reject(new Error('the connection was lost'));
+      this.#waiting.clear();
+    }
+  }
+}
