@@ -6,15 +6,15 @@
 import type { MsgHdrs } from '@nats-io/transport-node';
 import {
   type Finding,
+  formatPosition,
   HEADER,
   type Scope,
   STREAMS,
   type StoredSubject,
-  storedSubject,
-  type Topic,
   topicAt,
 } from '@posthorn/contracts';
 import type { BusEvent, DropReason } from '../port.js';
+import { isEventId } from './event-id.js';
 import type { TopicDirectory } from './topic-directory.js';
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
@@ -58,7 +58,7 @@ export class EventReader {
 
   /**
    * @param source where the event is stored
-   * @param position its place, once known
+   * @param position its place
    */
   read(
     source: StoredSubject,
@@ -74,13 +74,14 @@ export class EventReader {
     if (typeof message === 'string') return { reason: message };
     const findings = this.#topics.check(topic, source.audience, message);
     if (findings.length > 0) return { reason: 'schema', findings };
+    const id = headers?.last(HEADER.id);
     return {
       audience: source.audience,
       scope: source.scope,
       instance: source.instance,
       path: source.path,
       topic,
-      id: headers?.last(HEADER.id) || `${position.epoch}-${position.sequence}`,
+      id: isEventId(id) ? id : formatPosition(position),
       position,
       kind: headers?.last(HEADER.kind) === 'broadcast' ? 'broadcast' : undefined,
       bytes,
