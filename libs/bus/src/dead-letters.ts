@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import type { JetStreamClient, JsMsg } from '@nats-io/jetstream';
 import { type MsgHdrs, headers as newHeaders } from '@nats-io/transport-node';
 import { deadLetterSubject } from '@posthorn/contracts';
+import { headersOf, headerText } from './jetstream/headers.js';
 
 /** Headers that a dead letter adds to those of the event. */
 export const DEAD_HEADER = {
@@ -46,10 +47,10 @@ export async function storeDeadLetter(
   failure: { readonly code: string; readonly reason: string; readonly tries: number },
 ): Promise<void> {
   const { stream, streamSequence } = message.info;
-  const headers = copyEventHeaders(message.headers);
-  headers.set(DEAD_HEADER.consumer, consumer);
-  headers.set(DEAD_HEADER.code, failure.code);
-  headers.set(DEAD_HEADER.reason, oneLine(failure.reason));
+  const headers = copyEventHeaders(headersOf(message));
+  headers.set(DEAD_HEADER.consumer, headerText(consumer));
+  headers.set(DEAD_HEADER.code, headerText(failure.code));
+  headers.set(DEAD_HEADER.reason, headerText(failure.reason.slice(0, REASON_LIMIT)));
   headers.set(DEAD_HEADER.tries, String(failure.tries));
   headers.set(DEAD_HEADER.subject, message.subject);
   headers.set(DEAD_HEADER.stream, stream);
@@ -83,11 +84,7 @@ function copyEventHeaders(original: MsgHdrs | undefined): MsgHdrs {
   const copy = newHeaders();
   for (const name of original?.keys() ?? []) {
     if (/^nats-/i.test(name) || /^posthorn-dead-/i.test(name)) continue;
-    copy.set(name, original!.last(name));
+    for (const value of original!.values(name)) copy.append(name, value);
   }
   return copy;
-}
-
-function oneLine(text: string): string {
-  return text.replace(/[\r\n]+/g, ' ').slice(0, REASON_LIMIT);
 }

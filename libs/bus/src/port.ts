@@ -82,30 +82,43 @@ export interface Delivery {
 }
 
 export interface DurableOptions {
-  /** The consumer's name: processes that give the same name share its events. */
+  /**
+   * The consumer's name, as NATS takes it (`encodeToken` makes one of any text): processes that give the same name
+   * share its events. One stream has one space of names, so services of several instances or audiences name
+   * theirs in it.
+   */
   readonly name: string;
   readonly scope: Scope;
   /** One audience, or every one. */
   readonly audience: string | null;
-  /** Path filters of the topics that are handled; others the consumer's own filter lets through are skipped. */
+  /**
+   * Path filters of the topics that are handled. Others that the consumer's own filter lets through are skipped:
+   * while two versions of a service run side by side, the older one skips what only the newer one handles.
+   */
   readonly filters: readonly string[];
   /** How many events may be in work at once in all processes together. Default 512. */
   readonly maxInFlight?: number;
   /** Milliseconds after which an event whose process died is given to another. Default 30,000. */
   readonly ackWait?: number;
+  /** Milliseconds between tries; after the last one: dead letter. Default: `BACKOFF` of settlement.ts. */
+  readonly backoff?: readonly number[];
 }
 
 export interface DurableSubscription {
-  /** Resolves once the consumer exists and events flow. */
+  /** Resolves once the consumer exists and events flow; rejects where it was closed before that. */
   readonly ready: Promise<void>;
-  /** Takes no more events, waits for those in work, settles them. */
+  /**
+   * Takes no more events, waits for those in work, settles them. What is held for a service that is away goes
+   * back to the stream.
+   */
   close(): Promise<void>;
 }
 
 export interface Bus {
   /**
    * Checks the payload against the topic's schema and stores the event. Resolves once JetStream has acknowledged.
-   * MUST reject with `unavailable` while NATS is away instead of keeping the event for later.
+   * MUST reject with `unavailable` while NATS is away instead of keeping the event for later. Where the connection
+   * is lost before the acknowledgement came, the event may be stored: the same id again tells.
    * @throws ProblemError `payload_invalid`, `payload_too_large`, `idempotency_conflict`, `audience_not_found`,
    *   `unavailable`
    */
@@ -120,7 +133,11 @@ export interface Bus {
   /** A place in the stream up to which everything was stored before this call, asked of the stream's leader. */
   horizon(scope: Scope): Promise<Position>;
 
-  /** Binds to a durable consumer, creating it where it is missing. Each event is redelivered until settled. */
+  /**
+   * Binds to a durable consumer, creating it where it is missing; a new one begins with the oldest event that
+   * is kept. Each event is redelivered until settled.
+   * @throws RangeError without a filter
+   */
   consume(options: DurableOptions, handler: DurableHandler): DurableSubscription;
 }
 

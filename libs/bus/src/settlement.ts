@@ -23,24 +23,37 @@ export const BACKOFF = [1_000, 5_000, 30_000, 120_000, 600_000] as const;
 export type Settlement =
   | { readonly kind: 'ack' }
   | { readonly kind: 'retry'; readonly delay: number }
-  /** Not the event's fault: tried again for as long as it takes. */
-  | { readonly kind: 'hold'; readonly delay: number }
+  /** Not the event's fault: it keeps its place and is tried again for as long as it takes. Counts as no try. */
+  | { readonly kind: 'hold' }
   | { readonly kind: 'dead'; readonly code: string; readonly reason: string };
 
 /** The settlement of an event whose handler succeeded. */
 export const DONE: Settlement = { kind: 'ack' };
 
 /**
+ * How long an event is held before the next try, in milliseconds: twice as long each time, up to 30 s.
+ * @param times how often it was held before
+ */
+export function holdDelay(times: number, backoff: readonly number[] = BACKOFF): number {
+  return Math.min((backoff[0] ?? 0) * 2 ** times, 30_000);
+}
+
+/**
  * The settlement of a failure.
  * @param tries deliveries so far, this one included
+ * @param backoff waits between tries, in milliseconds
  */
-export function settleFailure(error: unknown, tries: number): Settlement {
+export function settleFailure(
+  error: unknown,
+  tries: number,
+  backoff: readonly number[] = BACKOFF,
+): Settlement {
   if (error instanceof PermanentFailure) return { kind: 'dead', code: error.code, reason: error.message };
-  const delay = BACKOFF[tries - 1];
+  const delay = backoff[tries - 1];
   if (error instanceof ProblemError) {
     // A database or a peer that is away says nothing about the event: an outage of an hour must not turn
     // an hour of events into dead letters.
-    if (error.code === 'unavailable') return { kind: 'hold', delay: Math.min(delay ?? 30_000, 30_000) };
+    if (error.code === 'unavailable') return { kind: 'hold' };
     if (error.status < 500 && error.status !== 429) {
       return { kind: 'dead', code: error.code, reason: reasonOf(error) };
     }

@@ -1,0 +1,350 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { ProblemError, parseTopic } from '@posthorn/contracts';
+import {
+  Collected,
+  openBus,
+  prepareBus,
+  startNats,
+  startTcpProxy,
+  type TestBus,
+  type TestNats,
+} from '@posthorn/testing';
+import type { BusEvent, Delivery, DurableHandler, DurableOptions } from '../port.js';
+import { commonFilter } from './durable.js';
+
+let nats: TestNats;
+let process: TestBus;
+let counter = 0;
+
+beforeAll(async () => {
+  nats = await startNats();
+  await prepareBus(nats, { audiences: ['acme', 'beta'] });
+  process = await openBus(nats);
+});
+
+afterAll(async () => {
+  await process[Symbol.asyncDispose]();
+  await nats[Symbol.asyncDispose]();
+});
+
+/** Topics and a consumer that no other test uses. */
+function own(more: Partial<DurableOptions> = {}) {
+  const base = `test${++counter}`;
+  const options: DurableOptions = {
+    name: `${base}-consumer`,
+    scope: 'local',
+    audience: 'acme',
+    filters: [`-.${base}.a`],
+    backoff: [10, 20],
+    ackWait: 5_000,
+    ...more,
+  };
+  const publish = (n: number, topic = 'a', audience = 'acme') =>
+    process.bus.publish({
+      audience,
+      topic: parseTopic(`${base}.${topic}`),
+      scope: 'local',
+      message: { n },
+      principal: 'p',
+      source: 'test',
+    });
+  return { base, options, publish };
+}
+
+const numberOf = (event: BusEvent) => event.message.n as number;
+const ascending = (numbers: readonly number[]) => [...numbers].sort((a, b) => a - b);
+
+async function consume(on: TestBus, options: DurableOptions, handler: DurableHandler) {
+  const subscription = on.bus.consume(options, handler);
+  await subscription.ready;
+  return { subscription, [Symbol.asyncDispose]: () => subscription.close() };
+}
+
+/** How many events the consumer still has to have settled. */
+async function open(options: DurableOptions): Promise<number> {
+  const { num_pending, num_ack_pending } = await process.bus.jsm.consumers.info('PH_LOCAL', options.name);
+  return num_pending + num_ack_pending;
+}
+
+/** Resolves once the server has taken every settlement. */
+async function settled(options: DurableOptions): Promise<void> {
+  const deadline = Date.now() + 5_000;
+  while ((await open(options)) > 0) {
+    if (Date.now() > deadline) throw new Error('events remain unsettled');
+  }
+}
+
+describe('a durable consumer', () => {
+  it('gives each event to one of the processes that share its name', async () => {
+    const { options, publish } = own();
+    await using other = await openBus(nats);
+    const heard = new Collected<{ by: string; n: number }>();
+    const handler = (by: string) => async (event: BusEvent) => heard.add({ by, n: numberOf(event) });
+    await using _one = await consume(process, options, handler('one'));
+    await using _two = await consume(other, options, handler('two'));
+    const numbers = Array.from({ length: 200 }, (_, n) => n);
+    await Promise.all(numbers.map((n) => publish(n)));
+    const all = await heard.until(200);
+    expect(ascending(all.map(({ n }) => n))).toEqual(numbers);
+    expect(new Set(all.map(({ by }) => by))).toEqual(new Set(['one', 'two']));
+    await settled(options);
+  });
+
+  it('begins with what was stored before it existed', async () => {
+    const { base, options, publish } = own();
+    await publish(1);
+    const heard = new Collected<BusEvent>();
+    await using _ = await consume(process, options, async (event) => heard.add(event));
+    const [event] = await heard.until(1);
+    expect(event).toMatchObject({
+      scope: 'local',
+      instance: 'main',
+      message: { n: 1 },
+      topic: { name: `${base}.a` },
+    });
+  });
+
+  it('tells which try it is and when the event was stored', async () => {
+    const { options, publish } = own();
+    const deliveries = new Collected<Delivery>();
+    await using _ = await consume(process, options, async (_event, delivery) => {
+      deliveries.add(delivery);
+      if (delivery.tries === 1) throw new Error('once');
+    });
+    const before = BigInt(Date.now() - 1_000) * 1_000_000n;
+    await publish(1);
+    const [first, second] = await deliveries.until(2);
+    expect([first!.tries, second!.tries]).toEqual([1, 2]);
+    expect(first!.storedAt).toBe(second!.storedAt);
+    expect(first!.storedAt > before).toBe(true);
+  });
+
+  it('skips topics that nobody handles', async () => {
+    const { base, options, publish } = own();
+    const heard = new Collected<BusEvent>();
+    const filters = [`-.${base}.a`, `-.${base}.b.c`, `-.${base}.d.*`];
+    await using _ = await consume(process, { ...options, filters }, async (event) => heard.add(event));
+    for (const [n, topic] of ['x', 'a', 'b', 'b.x', 'b.c', 'd', 'd.1', 'd.1.2'].entries())
+      await publish(n, topic);
+    await heard.until(3);
+    await settled({ ...options, filters });
+    expect(ascending(heard.items.map(numberOf))).toEqual([1, 4, 6]);
+  });
+
+  it('hears one audience, or every one', async () => {
+    const { options, publish } = own();
+    const heard = new Collected<string>();
+    const every = { ...options, name: `${options.name}-every`, audience: null };
+    await using _one = await consume(process, options, async (event) => heard.add(`acme ${event.audience}`));
+    await using _two = await consume(process, every, async (event) => heard.add(`every ${event.audience}`));
+    await publish(1, 'a', 'beta');
+    await publish(2, 'a', 'acme');
+    await heard.until(3);
+    expect([...heard.items].sort()).toEqual(['acme acme', 'every acme', 'every beta']);
+  });
+
+  it('takes more topics when it is bound again, and forgets none that another version handles', async () => {
+    const { base, options, publish } = own();
+    const heard = new Collected<string>();
+    const handler = (by: string) => async (event: BusEvent) => heard.add(`${by} ${numberOf(event)}`);
+    await using older = await consume(process, options, handler('older'));
+    await publish(1);
+    await heard.until(1);
+    await settled(options);
+    await publish(2, 'b');
+    const filters = [`-.${base}.b`];
+    await using _ = await consume(process, { ...options, filters, ackWait: 9_000 }, handler('newer'));
+    await older.subscription.close();
+    await publish(3, 'b');
+    expect(await heard.until(3)).toEqual(['older 1', 'newer 2', 'newer 3']);
+    const { config } = await process.bus.jsm.consumers.info('PH_LOCAL', options.name);
+    expect(config).toMatchObject({ filter_subject: `ph.acme.local.main.-.${base}.*`, ack_wait: 9e9 });
+  });
+
+  it('is not taken from another instance or audience that has its name', async () => {
+    const { options } = own();
+    await using _ = await consume(process, options, async () => {});
+    const other = process.bus.consume({ ...options, audience: null }, async () => {});
+    while (!process.seen.log.some(({ fields }) => String(fields.error).includes("is another's"))) {
+      await process.nc.flush();
+    }
+    await other.close();
+  });
+
+  it('needs a filter: without one it would acknowledge everything', () => {
+    expect(() => process.bus.consume({ ...own().options, filters: [] }, async () => {})).toThrow(RangeError);
+  });
+
+  it('has no more events in work than it may', async () => {
+    const { options, publish } = own({ maxInFlight: 3 });
+    let working = 0;
+    let most = 0;
+    const done = new Collected<number>();
+    await using _ = await consume(process, options, async (event) => {
+      most = Math.max(most, ++working);
+      await new Promise(setImmediate);
+      working -= 1;
+      done.add(numberOf(event));
+    });
+    await Promise.all(Array.from({ length: 30 }, (_, n) => publish(n)));
+    await done.until(30);
+    expect(most).toBeLessThanOrEqual(3);
+  });
+});
+
+describe('a handler that takes its time', () => {
+  it('keeps its event for longer than the wait for an acknowledgement', async () => {
+    const { options, publish } = own({ ackWait: 300 });
+    const starts = new Collected<number>();
+    let finish = () => {};
+    const waiting = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    await using _ = await consume(process, options, async (event) => {
+      starts.add(numberOf(event));
+      await waiting;
+    });
+    await publish(1);
+    await starts.until(1);
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    finish();
+    await settled(options);
+    expect(starts.items).toEqual([1]);
+  });
+
+  it('is waited for at the end, and acknowledged', async () => {
+    const { options, publish } = own();
+    const starts = new Collected<number>();
+    let finish = () => {};
+    const { subscription } = await consume(process, options, async (event) => {
+      starts.add(numberOf(event));
+      await new Promise<void>((resolve) => {
+        finish = resolve;
+      });
+    });
+    await publish(1);
+    await starts.until(1);
+    let closed = false;
+    const closing = subscription.close().then(() => {
+      closed = true;
+    });
+    await process.nc.flush();
+    expect(closed).toBe(false);
+    finish();
+    await closing;
+    expect(await open(options)).toBe(0);
+    await publish(2);
+    expect(await open(options)).toBe(1);
+    expect(starts.items).toEqual([1]);
+  });
+
+  it('and dies leaves its event to another process', async () => {
+    const { options, publish } = own({ ackWait: 300 });
+    await using link = await startTcpProxy(nats.port);
+    const dying = await openBus({ url: `nats://127.0.0.1:${link.port}` });
+    const heard = new Collected<string>();
+    const { subscription } = await consume(dying, options, async () => {
+      heard.add('dying');
+      await new Promise(() => {});
+    });
+    await publish(1);
+    await heard.until(1);
+    link.cut();
+    await using _ = await consume(process, options, async (_event, { tries }) =>
+      heard.add(`heir, try ${tries}`),
+    );
+    expect(await heard.until(2)).toEqual(['dying', 'heir, try 2']);
+    await settled(options);
+    void subscription;
+    await dying[Symbol.asyncDispose]();
+  });
+});
+
+describe('a durable consumer is bound again', () => {
+  it('after it was deleted', async () => {
+    const { options, publish } = own();
+    const heard = new Collected<number>();
+    await using _ = await consume(process, options, async (event) => heard.add(numberOf(event)));
+    await publish(1);
+    await heard.until(1);
+    await process.bus.jsm.consumers.delete('PH_LOCAL', options.name);
+    await publish(2);
+    await heard.until((numbers) => numbers.includes(2));
+    expect(process.seen.log.map(({ message }) => message)).toContain('waiting for the consumer');
+    expect(process.seen.log.map(({ message }) => message)).toContain('consumer bound');
+  });
+
+  it('after its stream was deleted and made anew, or the server restarted', async () => {
+    await using server = await startNats();
+    await prepareBus(server);
+    await using one = await openBus(server);
+    const heard = new Collected<number>();
+    const options: DurableOptions = { ...own().options, filters: ['-.a'] };
+    await using _ = await consume(one, options, async (event) => heard.add(numberOf(event)));
+    const publish = (n: number) =>
+      one.bus.publish({
+        audience: 'acme',
+        topic: parseTopic('a'),
+        scope: 'local',
+        message: { n },
+        principal: 'p',
+        source: 's',
+      });
+    await publish(1);
+    await heard.until(1);
+
+    const back = (async () => {
+      for await (const { type } of one.nc.status()) if (type === 'reconnect') return;
+    })();
+    await server.kill();
+    await server.start();
+    await back;
+    await publish(2);
+    await heard.until((numbers) => numbers.includes(2));
+
+    await one.bus.jsm.streams.delete('PH_LOCAL');
+    await prepareBus(server);
+    await publish(3);
+    await heard.until((numbers) => numbers.includes(3));
+  });
+
+  it('and waits for a stream that does not exist yet', async () => {
+    await using server = await startNats();
+    await prepareBus(server);
+    await using one = await openBus(server);
+    await one.bus.jsm.streams.delete('PH_LOCAL');
+    const subscription = one.bus.consume({ ...own().options, filters: ['-.a'] }, async () => {});
+    await prepareBus(server);
+    await subscription.ready;
+    await subscription.close();
+  });
+
+  it('unless it was closed: then it never gets ready', async () => {
+    await using server = await startNats();
+    await prepareBus(server);
+    await using one = await openBus(server);
+    await one.bus.jsm.streams.delete('PH_LOCAL');
+    const subscription = one.bus.consume({ ...own().options, filters: ['-.a'] }, async () => {});
+    await subscription.close();
+    await expect(subscription.ready).rejects.toBeInstanceOf(ProblemError);
+  });
+});
+
+describe('the common filter', () => {
+  it.each([
+    [['-.a'], '-.a'],
+    [['-.a', '-.a'], '-.a'],
+    [['-.a.b', '-.a.c'], '-.a.*'],
+    [['-.a.x', '-.b.x'], '-.*.x'],
+    [['-.a', '-.a.b'], '-.>'],
+    [['-.community.join', '-.community.membership.invite'], '-.community.>'],
+    [['-.community.join', '-.notification.external'], '-.*.*'],
+    [['-.sync.>', '*.sync'], '*.>'],
+    [['-.a.>', '-.a.b'], '-.a.>'],
+    [['-.>', '-.a.b.c'], '-.>'],
+    [['-.*.b', '-.a.b'], '-.*.b'],
+    [['>', '-.a'], '>'],
+  ])('of %j is %s', (filters, common) => {
+    expect(commonFilter(filters)).toBe(common);
+  });
+});
