@@ -77,17 +77,21 @@ async function listen(audience, user, topics) {
   return { audience, user, socket, received };
 }
 
-let shown = 0;
+/** How many lines of each part are printed: the rest is counted at the end. */
+const SHOWN = 12;
+const printed = new Map();
+
 function show(audience, user, { topic, message }) {
-  if (++shown > 12 && !topic.endsWith('updated')) return;
-  if (topic.endsWith('updated') && ++updatesShown > 3) return;
+  const n = (printed.get(audience === documentedAudience) ?? 0) + 1;
+  printed.set(audience === documentedAudience, n);
+  if (n === SHOWN) console.log('  … and so on');
+  if (n >= SHOWN && !message.notification) return;
+  const notification = message.notification ?? message;
   const what = topic.startsWith('usernotification')
-    ? `${message.notification?.withdrawn ? 'withdrawn: ' : ''}${(message.notification ?? message).category}, by ${(message.notification ?? message).subject.id}`
+    ? `${notification.withdrawn ? 'withdrawn: ' : ''}${notification.category}, by ${notification.subject.id}`
     : JSON.stringify(message);
   console.log(`  ${user.padEnd(20)} ${topic.padEnd(26)} ${what.slice(0, 90)}`);
-  if (shown === 12) console.log('  … and so on');
 }
-let updatesShown = 0;
 
 async function until(done, what) {
   const deadline = Date.now() + 45_000;

@@ -46,24 +46,24 @@ export function managersOf(community) {
 }
 
 const VALID = [
-  ['community:membership:invite', (author, target) => ({ recipients: [target] })],
-  ['community:membership:request', (author, target, community) => ({ recipients: managersOf(community) })],
-  ['community:membership:request:refuse', (author, target) => ({ recipients: [target] })],
+  ['community:membership:invite', ({ target }) => ({ recipients: [target] })],
+  ['community:membership:request', ({ community }) => ({ recipients: managersOf(community) })],
+  ['community:membership:request:refuse', ({ target }) => ({ recipients: [target] })],
   [
     'community:join',
-    (author, target, community) => ({ recipients: managersOf(community).filter((id) => id !== author) }),
+    ({ author, community }) => ({ recipients: managersOf(community).filter((id) => id !== author) }),
   ],
-  ['community:join', (author, target) => ({ recipients: [target], payload: { actor: 'manager' } })],
+  ['community:join', ({ target }) => ({ recipients: [target], payload: { actor: 'manager' } })],
   ['community:leave', () => ({ recipients: [] })],
   ['community:membership:invitation:decline', () => ({ recipients: [] })],
   ['community:membership:request:cancel', () => ({ recipients: [] })],
   [
     'community:membership:request',
-    (author, target) => ({ recipients: [target], payload: { managers: [form(target)] } }),
+    ({ target }) => ({ recipients: [target], payload: { managers: [form(target)] } }),
   ],
   [
     'notification:external',
-    (author, target) => {
+    ({ target }) => {
       const second = others(target);
       return {
         recipients: [target, second],
@@ -99,7 +99,7 @@ function line(n) {
     return { ...event, topic: 'community:membership:invite', ...mistake, recipients: null };
   }
   const [topic, make] = VALID[n % VALID.length];
-  const { recipients, payload: more } = make(author, target, community);
+  const { recipients, payload: more } = make({ author, target, community });
   return { ...event, topic, payload: { ...payload, ...more }, recipients };
 }
 
