@@ -1,12 +1,18 @@
 /**
- * A Nest transport on JetStream: a handler is `@EventPattern('community:join')`, its payload typed by the
- * catalogue (`EventPayload<'community:join'>`), its context a {@link JetStreamContext}.
+ * A Nest transport on JetStream: a handler is `@EventPattern<TopicName>('community:join')`, its payload typed by
+ * the catalogue (`EventPayload<'community:join'>`), its context a {@link JetStreamContext}. It also takes other
+ * topics (`@EventPattern<string>`), and patterns. The app needs a `SettlementFilter`.
  *
  * The handler's promise is the settlement: resolved means acknowledged, rejected means another try or a dead
  * letter by the policy in settlement.ts.
  */
-import { type CustomTransportStrategy, type MessageHandler, Server } from '@nestjs/microservices';
-import { type PayloadOf, parseFilters, parseTopic, type TopicName } from '@posthorn/contracts';
+import {
+  type CustomTransportStrategy,
+  type MessageHandler,
+  type MsPattern,
+  Server,
+} from '@nestjs/microservices';
+import { matchesFilter, type PayloadOf, parseFilters, type TopicName } from '@posthorn/contracts';
 import { isObservable, lastValueFrom } from 'rxjs';
 import type { Bus, BusEvent, Delivery, DurableOptions, DurableSubscription } from '../port.js';
 
@@ -25,8 +31,11 @@ export type JetStreamServerOptions = Omit<DurableOptions, 'filters'>;
 
 export class JetStreamServer extends Server implements CustomTransportStrategy {
   override readonly transportId = Symbol('jetstream');
+  /** A handler's failure is settled and counted here; Nest does not have to log it. */
+  override readonly propagatesEventHandlerErrors = true;
   readonly #bus: Bus;
   readonly #options: JetStreamServerOptions;
+  readonly #handlers: { readonly name: string; readonly callback: MessageHandler }[] = [];
   #subscription: DurableSubscription | undefined;
 
   constructor(bus: Bus, options: JetStreamServerOptions) {
@@ -35,14 +44,30 @@ export class JetStreamServer extends Server implements CustomTransportStrategy {
     this.#options = options;
   }
 
+  /**
+   * Handlers of one pattern stand beside each other. In Nest's own chain one that ends without a value, such as
+   * an empty Observable, would end the others' too, and the event would be acknowledged before its time.
+   */
+  override addHandler(
+    pattern: unknown,
+    callback: MessageHandler,
+    isEventHandler = false,
+    extras: Record<string, unknown> = {},
+  ): void {
+    const name = this.normalizePattern(pattern as MsPattern);
+    this.#handlers.push({ name, callback: Object.assign(callback, { isEventHandler, extras }) });
+  }
+
   /** Binds the durable consumer; calls back at once, since the stream may be created later. */
   listen(callback: (error?: unknown) => void): void {
     try {
-      const handlers = this.#handlersByPath();
-      const filters = [...handlers.keys()];
-      this.#subscription = this.#bus.consume({ ...this.#options, filters }, (event, delivery) =>
-        run(handlers.get(event.path), event, delivery),
-      );
+      const routes = this.#handlers.map(route);
+      const filters = [...new Set(routes.flatMap((one) => one.filters))];
+      if (filters.length > 0) {
+        this.#subscription = this.#bus.consume({ ...this.#options, filters }, (event, delivery) =>
+          run(routes, event, delivery),
+        );
+      }
       callback();
     } catch (error) {
       callback(error);
@@ -62,25 +87,27 @@ export class JetStreamServer extends Server implements CustomTransportStrategy {
   override on(): never {
     throw new Error('The JetStream transport has no events of its own');
   }
-
-  /** Patterns become paths at the start, so that a message needs one look-up. */
-  #handlersByPath(): Map<string, MessageHandler> {
-    const handlers = new Map<string, MessageHandler>();
-    for (const [name, handler] of this.messageHandlers) {
-      if (!handler.isEventHandler) {
-        throw new Error(`${name}: events have no reply, use @EventPattern instead of @MessagePattern`);
-      }
-      if (parseFilters(name).some((filter) => /[*>]/.test(filter))) {
-        throw new Error(`${name}: a handler takes one topic, not a pattern`);
-      }
-      handlers.set(parseTopic(name).path, handler);
-    }
-    return handlers;
-  }
 }
 
-async function run(handler: MessageHandler | undefined, event: BusEvent, delivery: Delivery): Promise<void> {
-  // Where several handlers have one pattern, Nest's first one runs the others too, and all have to succeed.
-  const result: unknown = await handler?.(event.message, new JetStreamContext(event, delivery));
-  if (isObservable(result)) await lastValueFrom(result, { defaultValue: undefined });
+interface Route {
+  readonly filters: readonly string[];
+  readonly callback: MessageHandler;
+}
+
+/** A pattern becomes path filters once, at the start. */
+function route({ name, callback }: { name: string; callback: MessageHandler }): Route {
+  if (!callback.isEventHandler) {
+    throw new Error(`${name}: events have no reply, use @EventPattern instead of @MessagePattern`);
+  }
+  return { filters: parseFilters(name), callback };
+}
+
+/** Runs every handler that takes the event, one after another; all of them have to succeed. */
+async function run(routes: readonly Route[], event: BusEvent, delivery: Delivery): Promise<void> {
+  const context = new JetStreamContext(event, delivery);
+  for (const { filters, callback } of routes) {
+    if (!filters.some((filter) => matchesFilter(filter, event.path))) continue;
+    const result: unknown = await callback(event.message, context);
+    if (isObservable(result)) await lastValueFrom(result, { defaultValue: undefined });
+  }
 }
