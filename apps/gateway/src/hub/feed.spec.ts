@@ -28,10 +28,13 @@ describe('Feed', () => {
   it('writes all that a turn brings to a connection at once, encoded once for all', async () => {
     const turn = new Turn();
     let encoded = 0;
-    const counting = { key: 'c', encode: (e: BusEvent) => (encoded++, plain.encode(e)) };
+    const encode = (e: BusEvent) => {
+      encoded++;
+      return plain.encode(e);
+    };
     const feed = new Feed(turn, () => {});
     const connections = Array.from({ length: 5 }, () => connection(turn));
-    for (const { outbox } of connections) feed.join(outbox, counting).start(0);
+    for (const { outbox } of connections) feed.join(outbox, { key: 'counted', encode }).start(0);
     for (let i = 1; i <= 10; i++) feed.take(event(i));
     await endOfTurn();
     expect(encoded).toBe(10);
