@@ -5,9 +5,14 @@
  * Usable without Nest. Calls made before the connection is up wait for it, bounded, and reject with a
  * reason; nothing is dropped silently.
  */
+import { createHash } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, type NatsConnection, type NodeConnectionOptions } from '@nats-io/transport-node';
 import {
   checkName,
+  encodeToken,
+  findId,
   isPattern,
   type PayloadOf,
   ProblemError,
@@ -18,6 +23,7 @@ import {
   type Topic,
   type TopicName,
 } from '@posthorn/contracts';
+import { v7 as uuidv7 } from 'uuid';
 import { JetStreamBus } from './jetstream/jetstream-bus.js';
 import type { BusEvent, BusObserver, Delivery, Receipt } from './port.js';
 
@@ -32,6 +38,11 @@ export interface PubSubOptions {
   readonly source: string;
   /** How long calls wait for the connection, in milliseconds. Default 10,000. */
   readonly connectTimeout?: number;
+  /**
+   * Takes what goes wrong where nobody waits: a live handler that throws, a subscription that could not begin.
+   * Default: a warning of the process.
+   */
+  readonly onError?: (error: unknown, topic: string) => void;
   readonly observer?: Partial<BusObserver>;
   /** Anything else of the NATS client: credentials, TLS. */
   readonly nats?: NodeConnectionOptions;
@@ -46,7 +57,10 @@ export interface PublishOptions {
 }
 
 export interface SubscribeOptions {
-  /** A durable consumer of this name, shared by all processes that give it. Without: live, in this process. */
+  /**
+   * A durable consumer, shared by all processes that give this name for this topic, audience and, on local,
+   * instance. Without: live, in this process.
+   */
   readonly durable?: string;
   readonly maxInFlight?: number;
 }
@@ -62,7 +76,7 @@ export type Handler<Payload> = (payload: Payload, info: EventInfo) => unknown;
 type Payload<Name extends string> = Name extends TopicName ? PayloadOf<Name> : unknown;
 
 export interface PubSubSubscription {
-  /** Resolves once events flow. */
+  /** Resolves once events flow; rejects where the connection did not come in time or was closed before. */
   readonly ready: Promise<void>;
   close(): Promise<void>;
 }
@@ -70,11 +84,14 @@ export interface PubSubSubscription {
 export interface TopicHandle<Name extends string> {
   /** Resolves once the event is stored; rejects with a ProblemError. Without data `{}` goes out. */
   publish(data?: Payload<Name> | Error, options?: PublishOptions): Promise<Receipt>;
-  /** A throw of a durable handler means redelivery; a live handler's errors go to `onError` of the connection. */
+  /**
+   * A throw of a durable handler means redelivery; a live handler's errors go to `onError`.
+   * @throws ProblemError `request_invalid` for what is no topic and no pattern
+   */
   subscribe(handler: Handler<Payload<Name>>, options?: SubscribeOptions): PubSubSubscription;
-  /** Ends every subscription of this handler on this topic. */
+  /** Ends every subscription of this handler on this topic, whatever its spelling. */
   unsubscribe(handler: Handler<Payload<Name>>): Promise<void>;
-  /** Publishes here and on the same topic of `other`. */
+  /** Publishes here and on the same topic of `other`, under one id. */
   forward(other: ScopedPubSub, data?: Payload<Name>, options?: PublishOptions): Promise<[Receipt, Receipt]>;
 }
 
@@ -93,10 +110,17 @@ export interface PubSub {
 }
 
 const DEFAULT_CONNECT_TIMEOUT = 10_000;
+/** The pause before a failed connection is tried again, in milliseconds. */
+const PAUSE = 250;
 
 /** Connects in the background; the returned object can be used at once. */
 export function connectPubSub(options: PubSubOptions): PubSub {
   return new NatsPubSub(options);
+}
+
+interface Registered {
+  readonly handler: unknown;
+  readonly subscription: PubSubSubscription;
 }
 
 class NatsPubSub implements PubSub {
@@ -105,18 +129,23 @@ class NatsPubSub implements PubSub {
   readonly ready: Promise<void>;
   readonly #options: PubSubOptions;
   readonly #opening: Promise<JetStreamBus>;
-  readonly #subscriptions = new Map<string, Set<{ handler: unknown; subscription: PubSubSubscription }>>();
+  readonly #subscriptions = new Map<string, Set<Registered>>();
+  /** Aborted by {@link close}: calls that wait for the connection end. */
+  readonly #closing = new AbortController();
   #nc: NatsConnection | undefined;
   #bus: JetStreamBus | undefined;
   #connected = false;
-  #closed = false;
+  #lastError: unknown;
 
   constructor(options: PubSubOptions) {
     checkName('audience', options.audience);
     if (options.instance !== undefined) checkName('instance', options.instance);
     this.#options = options;
-    this.#opening = this.#open();
-    this.#opening.catch(() => {});
+    setMaxListeners(0, this.#closing.signal);
+    const closed = new Promise<never>((_, reject) => {
+      this.#closing.signal.addEventListener('abort', () => reject(unavailable('The connection was closed')));
+    });
+    this.#opening = Promise.race([this.#open(), closed]);
     this.ready = this.#opening.then(() => {});
     this.ready.catch(() => {});
     this.local = { scope: 'local', topic: (name) => this.#topic('local', name) };
@@ -124,28 +153,21 @@ class NatsPubSub implements PubSub {
   }
 
   async close(): Promise<void> {
-    this.#closed = true;
+    this.#closing.abort();
     const open = [...this.#subscriptions.values()].flatMap((set) => [...set]);
     await Promise.all(open.map(({ subscription }) => subscription.close()));
     this.#bus?.close();
-    await this.#nc?.drain().catch(() => {});
+    const nc = this.#nc;
+    if (!nc || nc.isClosed()) return;
+    // Draining asks the server: one that is away would keep the connection, and this process, waiting.
+    if (this.#connected) await nc.drain().catch(() => {});
+    await nc.close();
   }
 
   async #open(): Promise<JetStreamBus> {
-    const { servers, audience, instance = 'main', source, observer, nats } = this.#options;
-    const nc = await connect({
-      ...(servers === undefined ? {} : { servers: typeof servers === 'string' ? servers : [...servers] }),
-      name: source,
-      waitOnFirstConnect: true,
-      maxReconnectAttempts: -1,
-      reconnectTimeWait: 250,
-      ...nats,
-    });
+    const { audience, instance = 'main', observer } = this.#options;
+    const nc = await this.#connect();
     this.#nc = nc;
-    if (this.#closed) {
-      await nc.close();
-      throw new ProblemError('unavailable', 'The connection was closed');
-    }
     this.#connected = true;
     void this.#follow(nc);
     const bus = await JetStreamBus.open({
@@ -159,6 +181,29 @@ class NatsPubSub implements PubSub {
     return bus;
   }
 
+  /** Tries until it succeeds or is closed. Not `waitOnFirstConnect`: that hides why, and cannot be ended. */
+  async #connect(): Promise<NatsConnection> {
+    const { servers, source, nats } = this.#options;
+    const { signal } = this.#closing;
+    for (;;) {
+      try {
+        const nc = await connect({
+          ...(servers === undefined ? {} : { servers: typeof servers === 'string' ? servers : [...servers] }),
+          name: source,
+          maxReconnectAttempts: -1,
+          reconnectTimeWait: PAUSE,
+          ...nats,
+        });
+        if (!signal.aborted) return nc;
+        await nc.close();
+      } catch (error) {
+        this.#lastError = error;
+      }
+      // Rejects once closed.
+      await sleep(PAUSE, undefined, { signal });
+    }
+  }
+
   async #follow(nc: NatsConnection): Promise<void> {
     for await (const status of nc.status()) {
       if (status.type === 'disconnect') this.#connected = false;
@@ -168,13 +213,13 @@ class NatsPubSub implements PubSub {
 
   /** The bus, waited for within the bound. */
   async #ready(): Promise<JetStreamBus> {
-    if (this.#closed) throw new ProblemError('unavailable', 'The connection was closed');
+    if (this.#closing.signal.aborted) throw unavailable('The connection was closed');
     if (this.#bus) return this.#bus;
     const limit = this.#options.connectTimeout ?? DEFAULT_CONNECT_TIMEOUT;
     let timer: NodeJS.Timeout | undefined;
     const expired = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
-        reject(new ProblemError('unavailable', `No connection to the event bus within ${limit} ms`));
+        reject(unavailable(`No connection to the event bus within ${limit} ms`, this.#lastError));
       }, limit);
     });
     try {
@@ -189,8 +234,10 @@ class NatsPubSub implements PubSub {
       publish: (data, options) => this.#publish(scope, name, data, options),
       subscribe: (handler, options) => this.#subscribe(scope, name, handler as Handler<unknown>, options),
       unsubscribe: (handler) => this.#unsubscribe(scope, name, handler),
-      forward: (other, data, options) =>
-        Promise.all([handle.publish(data, options), other.topic(name).publish(data, options)]),
+      forward: (other, data, options = {}) => {
+        const same = { ...options, id: options.id ?? uuidv7() };
+        return Promise.all([handle.publish(data, same), other.topic(name).publish(data, same)]);
+      },
     };
     return handle;
   }
@@ -198,7 +245,7 @@ class NatsPubSub implements PubSub {
   async #publish(scope: Scope, name: string, data: unknown, options: PublishOptions = {}): Promise<Receipt> {
     const message = messageOf(data);
     const topic = publishTopic(name, message);
-    const bus = this.#bus ?? (await this.#ready());
+    const bus = await this.#ready();
     const { audience, source } = this.#options;
     return bus.publish({
       audience,
@@ -218,42 +265,32 @@ class NatsPubSub implements PubSub {
     options: SubscribeOptions = {},
   ): PubSubSubscription {
     const filters = parseFilters(name);
-    const { audience } = this.#options;
     const inner: PubSubSubscription[] = [];
     let closed = false;
     const start = async (): Promise<void> => {
       const bus = await this.#ready();
-      if (closed) return;
-      if (options.durable !== undefined) {
-        const { durable, maxInFlight } = options;
-        const durableSubscription = bus.consume(
-          { name: durable, scope, audience, filters, ...(maxInFlight ? { maxInFlight } : {}) },
-          async (event, delivery) => {
-            await handler(event.message, { event, delivery });
-          },
-        );
-        inner.push(durableSubscription);
-        await durableSubscription.ready;
-        return;
-      }
-      const lives = filters.map((filter) =>
-        bus.live({ audience, scope, filter }, (event) => runLive(handler, event)),
+      if (closed) throw unavailable('The subscription was closed');
+      inner.push(
+        ...(options.durable === undefined
+          ? this.#live(bus, scope, filters, handler)
+          : [this.#durable(bus, scope, filters, handler, { ...options, durable: options.durable })]),
       );
-      for (const live of lives) {
-        inner.push({ ready: live.started.then(() => {}), close: async () => live.close() });
-      }
-      await Promise.all(lives.map((live) => live.started));
+      await Promise.all(inner.map((subscription) => subscription.ready));
     };
     const ready = start();
-    ready.catch(() => {});
-    const key = `${scope} ${name}`;
-    const entry = {
-      handler: handler as unknown,
+    ready.catch((error) => {
+      if (!closed) this.#report(error, name);
+    });
+    const key = keyOf(scope, filters);
+    const entry: Registered = {
+      handler,
       subscription: {
         ready,
         close: async () => {
           closed = true;
-          this.#subscriptions.get(key)?.delete(entry);
+          const set = this.#subscriptions.get(key);
+          set?.delete(entry);
+          if (set?.size === 0) this.#subscriptions.delete(key);
           await Promise.all(inner.map((subscription) => subscription.close()));
         },
       },
@@ -263,17 +300,83 @@ class NatsPubSub implements PubSub {
     return entry.subscription;
   }
 
+  #live(
+    bus: JetStreamBus,
+    scope: Scope,
+    filters: readonly string[],
+    handler: Handler<unknown>,
+  ): PubSubSubscription[] {
+    const run = async (event: BusEvent): Promise<void> => {
+      // A live event has no redelivery: its handler's failure is reported, and must not end the others.
+      try {
+        await handler(event.message, { event });
+      } catch (error) {
+        this.#report(error, event.topic.name);
+      }
+    };
+    const { audience } = this.#options;
+    return filters.map((filter) => {
+      const { started, close } = bus.live({ audience, scope, filter }, (event) => void run(event));
+      return { ready: started.then(() => {}), close: async () => close() };
+    });
+  }
+
+  #durable(
+    bus: JetStreamBus,
+    scope: Scope,
+    filters: readonly string[],
+    handler: Handler<unknown>,
+    { durable, maxInFlight }: SubscribeOptions & { durable: string },
+  ): PubSubSubscription {
+    const { audience } = this.#options;
+    const name = consumerName(durable, [audience, scope, scope === 'local' ? bus.instance : null, filters]);
+    return bus.consume(
+      { name, scope, audience, filters, ...(maxInFlight ? { maxInFlight } : {}) },
+      async (event, delivery) => {
+        await handler(event.message, { event, delivery });
+      },
+    );
+  }
+
   async #unsubscribe(scope: Scope, name: string, handler: unknown): Promise<void> {
-    const set = this.#subscriptions.get(`${scope} ${name}`) ?? new Set();
+    const set = this.#subscriptions.get(keyOf(scope, parseFilters(name))) ?? new Set();
     const entries = [...set].filter((entry) => entry.handler === handler);
     await Promise.all(entries.map(({ subscription }) => subscription.close()));
   }
+
+  #report(error: unknown, topic: string): void {
+    const { onError = warn } = this.#options;
+    onError(error, topic);
+  }
+}
+
+function warn(error: unknown, topic: string): void {
+  process.emitWarning(`Subscription of ${topic}: ${String(error)}`, { type: 'PosthornSubscriptionWarning' });
+}
+
+/** Subscriptions of one topic stand together, however its name was spelled. */
+function keyOf(scope: Scope, filters: readonly string[]): string {
+  return [scope, ...filters].join(' ');
+}
+
+/**
+ * The name of a consumer on the server, where all audiences and topics share one space of names: one consumer
+ * for two topics would give each event to either of the two handlers.
+ */
+function consumerName(durable: string, place: readonly unknown[]): string {
+  const digest = createHash('sha256')
+    .update(JSON.stringify([durable, ...place]))
+    .digest('base64url');
+  return `${encodeToken(durable).slice(0, 100)}-${digest.slice(0, 22)}`;
+}
+
+function unavailable(detail: string, cause?: unknown): ProblemError {
+  return new ProblemError('unavailable', detail, { cause });
 }
 
 /** The topic that a publish goes to: where the parameter is hidden, the payload's `target` is the key. */
 export function publishTopic(name: string, message: object): Topic {
-  const { target } = message as { target?: unknown };
-  return parseTopic(name, typeof target === 'string' ? target : null);
+  return parseTopic(name, findId((message as { target?: unknown }).target));
 }
 
 /** The path filters of what somebody subscribes to. */
@@ -281,34 +384,22 @@ export function filtersOf(target: Target): readonly string[] {
   return isPattern(target) ? target.filters : [target.path];
 }
 
+/** The payload as it will be stored: what is checked is what others read. */
 function messageOf(data: unknown): object {
   if (data === undefined) return {};
-  if (typeof data !== 'object' || data === null || Array.isArray(data)) {
+  let message: unknown;
+  try {
+    message = JSON.parse(JSON.stringify(data, withPlainErrors) ?? 'null');
+  } catch (cause) {
+    throw new ProblemError('request_invalid', 'The payload is not JSON', { cause });
+  }
+  if (typeof message !== 'object' || message === null || Array.isArray(message)) {
     throw new ProblemError('request_invalid', 'The payload must be an object');
   }
-  return withPlainErrors(data) as object;
+  return message;
 }
 
-/** An `Error` has no enumerable properties and would go out as `{}`: it becomes `{name, message}`. */
-function withPlainErrors(value: unknown, depth = 0): unknown {
-  if (value instanceof Error) return { name: value.name, message: value.message };
-  if (typeof value !== 'object' || value === null || depth > 64) return value;
-  if (Array.isArray(value)) return value.map((item) => withPlainErrors(item, depth + 1));
-  const prototype = Object.getPrototypeOf(value);
-  if (prototype !== Object.prototype && prototype !== null) return value;
-  return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, withPlainErrors(v, depth + 1)]));
-}
-
-function runLive(handler: Handler<unknown>, event: BusEvent): void {
-  // A live handler has no redelivery: its failure is its own process's to report, and must not end the others.
-  const fail = (error: unknown) =>
-    process.emitWarning(`A live handler of ${event.topic.name} failed: ${String(error)}`, {
-      type: 'PosthornHandlerError',
-    });
-  try {
-    const result = handler(event.message, { event });
-    if (result instanceof Promise) result.catch(fail);
-  } catch (error) {
-    fail(error);
-  }
+/** An `Error` has no enumerable properties and would go out as `{}`. */
+function withPlainErrors(_key: string, value: unknown): unknown {
+  return value instanceof Error ? { name: value.name, message: value.message } : value;
 }

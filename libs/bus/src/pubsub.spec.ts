@@ -1,0 +1,384 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { Kvm } from '@nats-io/kv';
+import { connect as connectNats } from '@nats-io/transport-node';
+import { BUCKETS } from '@posthorn/contracts';
+import { Collected, freePort, prepareBus, startNats, type TestNats } from '@posthorn/testing';
+import { connectPubSub, type EventInfo, type PubSub, type PubSubOptions } from './pubsub.js';
+
+let nats: TestNats;
+let counter = 0;
+
+beforeAll(async () => {
+  nats = await startNats();
+  await prepareBus(nats, { audiences: ['acme', 'beta'] });
+});
+
+afterAll(async () => {
+  await nats[Symbol.asyncDispose]();
+});
+
+interface TestPubSub extends PubSub, AsyncDisposable {
+  readonly errors: Collected<{ error: unknown; topic: string }>;
+}
+
+function open(more: Partial<PubSubOptions> = {}): TestPubSub {
+  const errors = new Collected<{ error: unknown; topic: string }>();
+  const onError = (error: unknown, topic: string) => errors.add({ error, topic });
+  const pubsub = connectPubSub({ servers: nats.url, audience: 'acme', source: 'test', onError, ...more });
+  return Object.assign(pubsub, { errors, [Symbol.asyncDispose]: () => pubsub.close() });
+}
+
+const unique = () => `topic${++counter}`;
+
+describe('pubsub', () => {
+  it('publishes and hears on local and global, each on its own', async () => {
+    await using pubsub = open();
+    const heard = new Collected<unknown>();
+    const name = unique();
+    await pubsub.local.topic(name).subscribe((payload) => heard.add(['local', payload])).ready;
+    await pubsub.global.topic(name).subscribe((payload) => heard.add(['global', payload])).ready;
+    await pubsub.local.topic(name).publish({ n: 1 });
+    const receipt = await pubsub.global.topic(name).publish({ n: 2 });
+    expect(receipt).toMatchObject({ duplicate: false, position: { sequence: expect.any(Number) } });
+    await heard.until(2);
+    expect(heard.items).toEqual(
+      expect.arrayContaining([
+        ['local', { n: 1 }],
+        ['global', { n: 2 }],
+      ]),
+    );
+  });
+
+  it('tells a handler everything about its event', async () => {
+    await using pubsub = open();
+    const infos = new Collected<EventInfo>();
+    await pubsub.global.topic('message:stored').subscribe((_, info) => infos.add(info)).ready;
+    const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
+    await pubsub.global.topic('message:stored').publish({ _id: 1 }, { id: 'my-id', traceparent });
+    const [info] = await infos.until(1);
+    expect(info!.delivery).toBeUndefined();
+    expect(info!.event).toMatchObject({
+      id: 'my-id',
+      traceparent,
+      topic: { name: 'message:stored' },
+      audience: 'acme',
+    });
+  });
+
+  it('forwards: one event on both scopes, under one id', async () => {
+    await using pubsub = open();
+    const heard = new Collected<string>();
+    await pubsub.local.topic('message:stored').subscribe((_, { event }) => heard.add(event.id)).ready;
+    await pubsub.global.topic('message:stored').subscribe((_, { event }) => heard.add(event.id)).ready;
+    const [local, global] = await pubsub.local.topic('message:stored').forward(pubsub.global, { a: 1 });
+    expect(local.id).toBe(global.id);
+    expect(await heard.until(2)).toEqual([local.id, local.id]);
+  });
+
+  it('publishes `{}` without data, and an error as name and message, wherever it stands', async () => {
+    await using pubsub = open();
+    const name = unique();
+    const heard = new Collected<unknown>();
+    await pubsub.local.topic(name).subscribe((payload) => heard.add(payload)).ready;
+    await pubsub.local.topic(name).publish();
+    await pubsub.local.topic(name).publish(new TypeError('broken'));
+    await pubsub.local.topic(name).publish({ list: [{ error: new RangeError('far') }], at: new Date(0) });
+    expect(await heard.until(3)).toEqual([
+      {},
+      { name: 'TypeError', message: 'broken' },
+      { list: [{ error: { name: 'RangeError', message: 'far' } }], at: '1970-01-01T00:00:00.000Z' },
+    ]);
+  });
+
+  it('checks what will be stored: a date is a text by then', async () => {
+    await using pubsub = open();
+    const activity = { source: '1', targets: [], message: '2', date: new Date(), verb: 'post' };
+    await pubsub.local.topic('message:activity' as string).publish(activity);
+    await expect(
+      pubsub.local.topic('message:activity' as string).publish({ verb: 'post' }),
+    ).rejects.toMatchObject({
+      code: 'payload_invalid',
+    });
+  });
+
+  it('rejects what is no payload, no topic, too large, or of no audience', async () => {
+    await using pubsub = open();
+    const topic = pubsub.local.topic(unique());
+    for (const data of [[1], 'text', 7, null, true, 1n, () => {}, Symbol('s')]) {
+      await expect(topic.publish(data)).rejects.toMatchObject({ code: 'request_invalid' });
+    }
+    await expect(pubsub.local.topic('no topic').publish()).rejects.toMatchObject({ code: 'request_invalid' });
+    expect(() => pubsub.local.topic('no topic').subscribe(() => {})).toThrow('white space');
+    await expect(topic.publish({ x: 'x'.repeat(1 << 20) })).rejects.toMatchObject({
+      code: 'payload_too_large',
+    });
+    await using stranger = open({ audience: 'nobody' });
+    await expect(stranger.local.topic('a').publish()).rejects.toMatchObject({ code: 'unavailable' });
+    expect(() => open({ audience: '' })).toThrow('audience');
+  });
+
+  it('keeps audiences and instances apart', async () => {
+    await using acme = open();
+    await using beta = open({ audience: 'beta' });
+    await using north = open({ instance: 'north' });
+    const name = unique();
+    const heard = new Collected<string>();
+    for (const [by, pubsub] of Object.entries({ acme, beta, north })) {
+      await pubsub.local
+        .topic(name)
+        .subscribe((payload) => heard.add(`${by} ${(payload as { of: string }).of}`)).ready;
+    }
+    for (const [of, pubsub] of Object.entries({ acme, beta, north }))
+      await pubsub.local.topic(name).publish({ of });
+    expect([...(await heard.until(3))].sort()).toEqual(['acme acme', 'beta beta', 'north north']);
+  });
+});
+
+describe('names', () => {
+  it('either spelling of a topic hears both', async () => {
+    await using pubsub = open();
+    const heard = new Collected<string>();
+    const { local } = pubsub;
+    await local.topic('mongodb:connexionAvailable').subscribe(() => heard.add('connexion')).ready;
+    await local.topic('mongodb:connectionAvailable').subscribe(() => heard.add('connection')).ready;
+    await local.topic('mongodb:connectionAvailable').publish();
+    await heard.until(2);
+    await local.topic('mongodb:connexionAvailable').publish();
+    await heard.until(4);
+    expect([...heard.items].sort()).toEqual(['connection', 'connection', 'connexion', 'connexion']);
+  });
+
+  it('a topic with a hidden parameter goes to its target, and is heard for every one', async () => {
+    await using pubsub = open();
+    const heard = new Collected<string | null>();
+    const topic = pubsub.global.topic('usernotification:updated');
+    await topic.subscribe((_, { event }) => heard.add(event.topic.key)).ready;
+    await topic.publish({ target: '7', unread_count: 0, version: 1 });
+    await topic.publish({ target: 'b.c', unread_count: 0, version: 2 });
+    expect(await heard.until(2)).toEqual(['7', 'b.c']);
+    const without = pubsub.global.topic('usernotification:updated' as string);
+    await expect(without.publish({ unread_count: 0, version: 3 })).rejects.toMatchObject({
+      code: 'request_invalid',
+    });
+  });
+
+  it('a pattern takes topics and the parameters of templates', async () => {
+    await using pubsub = open();
+    const heard = new Collected<string>();
+    await pubsub.global.topic('local_sync.>').subscribe((_, { event }) => heard.add(event.topic.name)).ready;
+    const sync = { username: 'alice.smith', debounce_id: 'd', start: 's', head: 'h' };
+    await pubsub.global.topic('local_sync.alice.smith' as string).publish(sync);
+    expect(await heard.until(1)).toEqual(['local_sync.alice.smith']);
+  });
+});
+
+describe('a live handler', () => {
+  it('that fails is reported, and goes on', async () => {
+    await using pubsub = open();
+    const name = unique();
+    const heard = new Collected<unknown>();
+    const failing = (payload: unknown) => {
+      heard.add(payload);
+      throw new Error('at once');
+    };
+    const rejecting = async (payload: unknown) => {
+      heard.add(payload);
+      await Promise.reject(new Error('later'));
+    };
+    await pubsub.local.topic(name).subscribe(failing).ready;
+    await pubsub.local.topic(name).subscribe(rejecting).ready;
+    await pubsub.local.topic(name).publish({ n: 1 });
+    await pubsub.local.topic(name).publish({ n: 2 });
+    await heard.until(4);
+    const errors = await pubsub.errors.until(4);
+    expect(new Set(errors.map(({ error, topic }) => `${topic}: ${error}`))).toEqual(
+      new Set([`${name}: Error: at once`, `${name}: Error: later`]),
+    );
+  });
+
+  it('hears nothing after it was unsubscribed, by either spelling', async () => {
+    await using pubsub = open();
+    const base = unique();
+    const heard = new Collected<string>();
+    const gone = () => heard.add('gone');
+    const stays = () => heard.add('stays');
+    for (const handler of [gone, gone, stays]) await pubsub.local.topic(`${base}:a`).subscribe(handler).ready;
+    await pubsub.local.topic(`${base}/a`).unsubscribe(gone);
+    await pubsub.local.topic(`${base}.a`).publish();
+    expect(await heard.until(1)).toEqual(['stays']);
+  });
+});
+
+describe('a durable subscription', () => {
+  it('gives each event to one of the processes, and again when the handler throws', async () => {
+    await using one = open();
+    await using two = open();
+    const name = unique();
+    const heard = new Collected<number>();
+    let failures = 0;
+    const handler = (payload: unknown, { delivery }: EventInfo) => {
+      const { n } = payload as { n: number };
+      if (n === 7 && delivery!.tries === 1) {
+        failures += 1;
+        throw new Error('once');
+      }
+      heard.add(n);
+    };
+    for (const pubsub of [one, two])
+      await pubsub.local.topic(name).subscribe(handler, { durable: 'mailer' }).ready;
+    const numbers = Array.from({ length: 20 }, (_, n) => n);
+    await Promise.all(numbers.map((n) => one.local.topic(name).publish({ n })));
+    expect([...(await heard.until(20))].sort((a, b) => a - b)).toEqual(numbers);
+    expect(failures).toBe(1);
+  });
+
+  it('of one name on several topics, audiences, instances and scopes hears each where it belongs', async () => {
+    await using acme = open();
+    await using beta = open({ audience: 'beta' });
+    await using north = open({ instance: 'north' });
+    const name = unique();
+    const heard = new Collected<string>();
+    const places = [
+      ['acme local', acme.local.topic(name)],
+      ['acme local, other topic', acme.local.topic(`${name}.other`)],
+      ['acme global', acme.global.topic(name)],
+      ['beta local', beta.local.topic(name)],
+      ['north local', north.local.topic(name)],
+    ] as const;
+    const durable = 'any name: 名 * > .';
+    for (const [place, topic] of places) {
+      await topic.subscribe((payload) => heard.add(`${place} <- ${(payload as { place: string }).place}`), {
+        durable,
+      }).ready;
+    }
+    for (const [place, topic] of places) await topic.publish({ place });
+    expect([...(await heard.until(5))].sort()).toEqual(
+      places.map(([place]) => `${place} <- ${place}`).sort(),
+    );
+  });
+
+  it('keeps what is published while nobody listens', async () => {
+    const name = unique();
+    await using pubsub = open();
+    const heard = new Collected<unknown>();
+    const first = pubsub.local.topic(name).subscribe((payload) => heard.add(payload), { durable: 'd' });
+    await first.ready;
+    await first.close();
+    await pubsub.local.topic(name).publish({ n: 1 });
+    pubsub.local.topic(name).subscribe((payload) => heard.add(payload), { durable: 'd' });
+    expect(await heard.until(1)).toEqual([{ n: 1 }]);
+  });
+});
+
+describe('before the connection is up', () => {
+  it('calls wait for it', async () => {
+    await using server = await startNats();
+    await server.kill();
+    await using pubsub = open({ servers: server.url });
+    const heard = new Collected<unknown>();
+    const subscription = pubsub.local.topic('early').subscribe((payload) => heard.add(payload));
+    const published = pubsub.local.topic('early').publish({ n: 1 });
+    await server.start();
+    await prepareBus(server);
+    await Promise.all([subscription.ready, published, pubsub.ready]);
+    await pubsub.local.topic('early').publish({ n: 2 });
+    await heard.until((payloads) => payloads.some((payload) => (payload as { n: number }).n === 2));
+  });
+
+  it('calls wait for the registry, too', async () => {
+    await using server = await startNats();
+    await using pubsub = open({ servers: server.url });
+    const published = pubsub.local.topic('early').publish({ n: 1 });
+    await prepareBus(server);
+    await expect(published).resolves.toMatchObject({ position: { sequence: 1 } });
+  });
+
+  it('calls are rejected when it does not come in time, saying why', async () => {
+    const port = await freePort();
+    await using pubsub = open({ servers: `127.0.0.1:${port}`, connectTimeout: 300 });
+    const subscription = pubsub.local.topic('early').subscribe(() => {});
+    const refused = {
+      code: 'unavailable',
+      detail: 'No connection to the event bus within 300 ms',
+      cause: expect.any(Error),
+    };
+    await expect(pubsub.local.topic('early').publish()).rejects.toMatchObject(refused);
+    await expect(subscription.ready).rejects.toMatchObject(refused);
+    expect(await pubsub.errors.until(1)).toEqual([
+      { error: expect.objectContaining({ code: 'unavailable' }), topic: 'early' },
+    ]);
+  });
+
+  it('calls are rejected at once when it is closed', async () => {
+    const port = await freePort();
+    const pubsub = open({ servers: `127.0.0.1:${port}` });
+    const published = expect(pubsub.local.topic('early').publish()).rejects.toMatchObject({
+      code: 'unavailable',
+    });
+    const subscription = pubsub.local.topic('early').subscribe(() => {});
+    const ready = expect(subscription.ready).rejects.toMatchObject({ code: 'unavailable' });
+    await pubsub.close();
+    await Promise.all([published, ready]);
+    await expect(pubsub.ready).rejects.toMatchObject({ code: 'unavailable' });
+    await expect(pubsub.local.topic('late').publish()).rejects.toMatchObject({ code: 'unavailable' });
+  });
+});
+
+describe('closing', () => {
+  it('waits for what is in work, and acknowledges it', async () => {
+    const name = unique();
+    const pubsub = open();
+    const started = new Collected<unknown>();
+    let finish = () => {};
+    const handler = async (payload: unknown) => {
+      started.add(payload);
+      await new Promise<void>((resolve) => {
+        finish = resolve;
+      });
+    };
+    await pubsub.local.topic(name).subscribe(handler, { durable: 'd' }).ready;
+    await pubsub.local.topic(name).publish({ n: 1 });
+    await started.until(1);
+    const closing = pubsub.close();
+    finish();
+    await closing;
+    await using next = open();
+    const again = new Collected<unknown>();
+    await next.local.topic(name).subscribe((payload) => again.add(payload), { durable: 'd' }).ready;
+    await next.local.topic(name).publish({ n: 2 });
+    expect(await again.until(1)).toEqual([{ n: 2 }]);
+  });
+
+  it('does not wait for a server that is away', async () => {
+    const server = await startNats();
+    await prepareBus(server);
+    const pubsub = open({ servers: server.url });
+    await pubsub.local.topic('a').subscribe(() => {}).ready;
+    await pubsub.local.topic('a').subscribe(() => {}, { durable: 'd' }).ready;
+    await server[Symbol.asyncDispose]();
+    await pubsub.close();
+  });
+});
+
+describe('what the registry writes later', () => {
+  it('is known without asking', async () => {
+    await using pubsub = open();
+    await pubsub.ready;
+    const name = unique();
+    await pubsub.local.topic(name).publish({ n: 'anything' });
+    const schema = { type: 'object', properties: { n: { type: 'number' } } };
+    await prepareBus(nats, { audiences: [], topics: [{ topic: name, audience: 'acme', schema }] });
+    const refused = async () => {
+      const result = await pubsub.local
+        .topic(name)
+        .publish({ n: 'anything' })
+        .catch((error) => error.code);
+      return result === 'payload_invalid';
+    };
+    while (!(await refused()));
+    const nc = await connectNats({ servers: nats.url });
+    await new Kvm(nc).open(BUCKETS.topics).then((bucket) => bucket.delete(`acme.topic.-.${name}`));
+    await nc.close();
+    while (await refused());
+  });
+});
