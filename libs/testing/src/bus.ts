@@ -29,6 +29,8 @@ export interface BusContent {
   audiences?: readonly string[];
   /** Topics that are registered, each for one of the audiences. */
   topics?: readonly (Pick<TopicRecord, 'topic' | 'audience'> & Partial<TopicRecord>)[];
+  /** False: streams that republish nothing, so that a test decides which copies come. Default true. */
+  republish?: boolean;
 }
 
 /**
@@ -36,10 +38,12 @@ export interface BusContent {
  * topics. What exists stays; more audiences and topics may be added by another call.
  */
 export async function prepareBus(nats: { readonly url: string }, content: BusContent = {}): Promise<void> {
-  const { audiences = ['acme'], topics = [] } = content;
+  const { audiences = ['acme'], topics = [], republish = true } = content;
   const nc = await connect({ servers: nats.url });
   try {
-    await provisionStreams(nc, streamConfigs({ maxAgeSeconds: 3600, maxBytes: 256 * MIB, replicas: 1 }));
+    const wanted = streamConfigs({ maxAgeSeconds: 3600, maxBytes: 256 * MIB, replicas: 1 });
+    const streams = republish ? wanted : wanted.map(({ republish: _, ...silent }) => silent);
+    await provisionStreams(nc, streams);
     await recordEpochs();
     const bucket = await new Kvm(nc).create(BUCKETS.topics, { history: 1 });
     for (const name of audiences) await bucket.put(audienceKey(name), JSON.stringify(audienceRecord(name)));

@@ -97,6 +97,8 @@ export class JetStreamBus implements Bus {
     return subscribeLive(
       {
         nc: this.#nc,
+        jsm: this.jsm,
+        inFlight: this.#inFlight,
         reader: this.#reader,
         epochs: this.#epochs,
         horizon: this.#horizons[interest.scope],

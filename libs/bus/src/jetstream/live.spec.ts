@@ -162,7 +162,7 @@ describe('a live subscription', () => {
 });
 
 describe('copies out of order', () => {
-  it('that are late or doubled are dropped, gaps are noticed', async () => {
+  it('that are late or doubled are dropped', async () => {
     await using one = await listen('-.forged');
     const { sequence } = await one.live.started;
     const at = (n: number) => sequence + n;
@@ -174,11 +174,6 @@ describe('copies out of order', () => {
     await one.settled();
     expect(one.heard.items.map(({ position }) => position.sequence - sequence)).toEqual([1, 3]);
     expect(process.seen).toMatchObject({ gaps: 0, dropped: ['late', 'late'] });
-    copy('forged', at(6), at(5));
-    copy('forged', at(7), 0);
-    await one.settled();
-    expect(one.heard.items.map(({ position }) => position.sequence - sequence)).toEqual([1, 3, 6, 7]);
-    expect(process.seen.gaps).toBe(2);
   });
 
   it('are told apart by topic', async () => {
@@ -196,11 +191,10 @@ describe('copies out of order', () => {
     await using one = await listen('-.first.*');
     const { sequence } = await one.live.started;
     copy('first.a', sequence, 0);
-    copy('first.b', sequence + 2, sequence + 1);
     copy('first.c', sequence + 3, sequence);
     await one.settled();
-    expect(one.heard.items.map(({ topic }) => topic.name)).toEqual(['first/b', 'first/c']);
-    expect(process.seen).toMatchObject({ gaps: 1, dropped: ['late'] });
+    expect(one.heard.items.map(({ topic }) => topic.name)).toEqual(['first/c']);
+    expect(process.seen).toMatchObject({ gaps: 0, dropped: ['late'] });
   });
 });
 
