@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createServer } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
 import { jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { connect } from '@nats-io/transport-node';
@@ -81,17 +82,19 @@ describe('a NATS cluster for tests', () => {
     } finally {
       await nc.close();
     }
-  });
+  }, 60_000);
 });
 
 /** A publish during an election has nobody to answer it. */
 async function publishUntilStored<T>(publish: () => Promise<T>): Promise<T> {
-  const deadline = Date.now() + 15_000;
+  const deadline = Date.now() + 45_000;
   for (;;) {
     try {
       return await publish();
     } catch (error) {
       if (Date.now() > deadline) throw error;
+      // Refusals come at once: asking without a pause would keep the servers from electing.
+      await sleep(100);
     }
   }
 }
