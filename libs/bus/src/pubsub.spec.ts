@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { Kvm } from '@nats-io/kv';
 import { connect as connectNats } from '@nats-io/transport-node';
 import { BUCKETS } from '@posthorn/contracts';
-import { Collected, freePort, prepareBus, startNats, type TestNats } from '@posthorn/testing';
+import { Collected, eventually, freePort, prepareBus, startNats, type TestNats } from '@posthorn/testing';
 import { connectPubSub, type EventInfo, type PubSub, type PubSubOptions } from './pubsub.js';
 
 let nats: TestNats;
@@ -375,10 +375,10 @@ describe('what the registry writes later', () => {
         .catch((error) => error.code);
       return result === 'payload_invalid';
     };
-    while (!(await refused()));
+    await eventually(refused);
     const nc = await connectNats({ servers: nats.url });
     await new Kvm(nc).open(BUCKETS.topics).then((bucket) => bucket.delete(`acme.topic.-.${name}`));
     await nc.close();
-    while (await refused());
+    await eventually(async () => !(await refused()));
   });
 });

@@ -2,6 +2,7 @@ export { type AppName, AppProcess } from './app-process.js';
 export { type BusContent, openBus, prepareBus, type TestBus } from './bus.js';
 export { type ClusterOptions, startCluster, type TestCluster } from './cluster.js';
 export { Collected } from './collected.js';
+export { eventually } from './eventually.js';
 export { freePort } from './free-port.js';
 export {
   natsClusterSettled,

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { ProblemError, parseTopic } from '@posthorn/contracts';
+import { coversFilter, ProblemError, parseTopic } from '@posthorn/contracts';
 import {
   Collected,
+  eventually,
   openBus,
   prepareBus,
   startNats,
@@ -9,6 +10,7 @@ import {
   type TestBus,
   type TestNats,
 } from '@posthorn/testing';
+import fc from 'fast-check';
 import type { BusEvent, Delivery, DurableHandler, DurableOptions } from '../port.js';
 import { commonFilter } from './durable.js';
 
@@ -67,12 +69,7 @@ async function open(options: DurableOptions): Promise<number> {
 }
 
 /** Resolves once the server has taken every settlement. */
-async function settled(options: DurableOptions): Promise<void> {
-  const deadline = Date.now() + 5_000;
-  while ((await open(options)) > 0) {
-    if (Date.now() > deadline) throw new Error('events remain unsettled');
-  }
-}
+const settled = (options: DurableOptions) => eventually(async () => (await open(options)) === 0);
 
 describe('a durable consumer', () => {
   it('gives each event to one of the processes that share its name', async () => {
@@ -165,9 +162,9 @@ describe('a durable consumer', () => {
     const { options } = own();
     await using _ = await consume(process, options, async () => {});
     const other = process.bus.consume({ ...options, audience: null }, async () => {});
-    while (!process.seen.log.some(({ fields }) => String(fields.error).includes("is another's"))) {
-      await process.nc.flush();
-    }
+    await eventually(() =>
+      process.seen.log.some(({ fields }) => String(fields.error).includes("is another's")),
+    );
     await other.close();
   });
 
@@ -346,5 +343,19 @@ describe('the common filter', () => {
     [['>', '-.a'], '>'],
   ])('of %j is %s', (filters, common) => {
     expect(commonFilter(filters)).toBe(common);
+  });
+
+  it('covers every one of them', () => {
+    const tokens = fc.array(fc.constantFrom('-', '*', 'a', 'b'), { minLength: 1, maxLength: 4 });
+    const filter = fc
+      .tuple(tokens, fc.boolean())
+      .map(([list, rest]) => [...list, ...(rest ? ['>'] : [])].join('.'));
+    fc.assert(
+      fc.property(fc.array(filter, { minLength: 1, maxLength: 4 }), (filters) => {
+        const common = commonFilter(filters);
+        for (const one of filters)
+          expect([common, one, coversFilter(common, one)]).toEqual([common, one, true]);
+      }),
+    );
   });
 });

@@ -1,7 +1,15 @@
 import { describe, expect, it } from '@jest/globals';
 import { jetstreamManager } from '@nats-io/jetstream';
 import { parseTopic, STREAMS } from '@posthorn/contracts';
-import { Collected, openBus, prepareBus, startNats, startTcpProxy, type TestBus } from '@posthorn/testing';
+import {
+  Collected,
+  eventually,
+  openBus,
+  prepareBus,
+  startNats,
+  startTcpProxy,
+  type TestBus,
+} from '@posthorn/testing';
 import type { BusEvent } from '../port.js';
 
 const interest = { audience: 'acme', scope: 'global', filter: '-.ticks' } as const;
@@ -125,8 +133,8 @@ describe('a live subscription outlives', () => {
 
     await process.bus.jsm.streams.delete(STREAMS.global.name);
     await prepareBus(nats);
-    let position = await process.bus.horizon('global');
-    while (position.epoch === epoch) position = await process.bus.horizon('global');
+    await eventually(async () => (await process.bus.horizon('global')).epoch !== epoch);
+    const position = await process.bus.horizon('global');
     const receipt = await publish(process, 4);
     expect(receipt.position).toEqual({ epoch: position.epoch, sequence: 1 });
     const events = await heard.until(4);

@@ -12,7 +12,7 @@ import {
   REGISTRY_CALLS,
   type TopicRecord,
 } from '@posthorn/contracts';
-import { openBus, prepareBus, startNats, type TestNats } from '@posthorn/testing';
+import { eventually, openBus, prepareBus, startNats, type TestNats } from '@posthorn/testing';
 import { Epochs } from './epochs.js';
 import { registryLookup } from './registry-lookup.js';
 import { TopicDirectory } from './topic-directory.js';
@@ -163,11 +163,11 @@ describe('the copy of the bucket', () => {
     await expect(directory.audience('late')).rejects.toMatchObject({ code: 'audience_not_found' });
     const bucket = await new Kvm(nc).open(BUCKETS.topics);
     await bucket.put(audienceKey('late'), JSON.stringify(audience('late')));
-    while (!directory.knowsAudience('late')) await nc.flush();
+    await eventually(() => directory.knowsAudience('late'));
     await expect(directory.audience('late')).resolves.toMatchObject({ name: 'late' });
     await bucket.put(audienceKey('late'), 'not json');
     await bucket.delete(audienceKey('late'));
-    while (directory.knowsAudience('late')) await nc.flush();
+    await eventually(() => !directory.knowsAudience('late'));
     await bucket.destroy();
     await nc.flush();
     expect(directory.knowsAudience('acme')).toBe(true);
@@ -184,7 +184,7 @@ describe('the copy of the bucket', () => {
     for (const bad of ['not json', '{"stream":"PH_GLOBAL","epoch":"NOT an epoch"}', '{}'])
       await bucket.put('PH_GLOBAL', bad);
     await bucket.put('PH_GLOBAL', JSON.stringify({ stream: 'PH_GLOBAL', epoch: 'abcz2' }));
-    while (epochs.of('global') === before) await nc.flush();
+    await eventually(() => epochs.of('global') !== before);
     expect(epochs.of('global')).toBe('abcz2');
     epochs.close();
   });
