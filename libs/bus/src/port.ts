@@ -11,6 +11,8 @@ export interface Draft {
   readonly scope: Scope;
   /** The payload: a JSON object. */
   readonly message: object;
+  /** Bytes that the payload may have as JSON. Default, and the most there can be: 1 MiB. */
+  readonly limit?: number;
   /** Who publishes, for `Nats-Msg-Id`: a principal's id, or a service's name. */
   readonly principal: string;
   /** `ce-source`. */

@@ -87,7 +87,7 @@ export class Publisher {
     const { js, topics, epochs, instance, inFlight, ackTimeout = ACK_TIMEOUT } = this.#parts;
     const { audience, topic, scope, message } = draft;
     const id = checkEventId(draft.id) ?? uuidv7();
-    const data = this.#serialize(message);
+    const data = this.#serialize(draft);
     const findings = topics.check(topic, audience, message);
     if (findings.length > 0) {
       throw new ProblemError('payload_invalid', `The payload does not fit ${publicName(topic)}`, {
@@ -125,7 +125,7 @@ export class Publisher {
     return { id: original ?? id, position, duplicate: true };
   }
 
-  #serialize(message: object): Uint8Array {
+  #serialize({ message, limit = PAYLOAD_LIMIT.service }: Draft): Uint8Array {
     let text: string | undefined;
     try {
       text = JSON.stringify(message);
@@ -134,8 +134,8 @@ export class Publisher {
     }
     if (!text?.startsWith('{')) throw new ProblemError('request_invalid', 'The payload must be an object');
     const data = this.#encoder.encode(text);
-    if (data.length > PAYLOAD_LIMIT.service) {
-      throw new ProblemError('payload_too_large', `The payload has ${data.length} bytes, more than 1 MiB`);
+    if (data.length > limit) {
+      throw new ProblemError('payload_too_large', `The payload has ${data.length} bytes, more than ${limit}`);
     }
     return data;
   }

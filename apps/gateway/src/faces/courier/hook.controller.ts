@@ -7,19 +7,16 @@ import {
   BROADCAST,
   type Finding,
   formatPosition,
-  isPrivileged,
-  PAYLOAD_LIMIT,
   type Principal,
   ProblemError,
-  principalId,
   type Scope,
   type Topic,
 } from '@posthorn/contracts';
 import type { FastifyReply } from 'fastify';
+import { authorOf } from '../../author.js';
 import { GatewayCore } from '../../core.js';
 import { objectBody } from '../../http/body.js';
 import { Caller, CallerGuard } from '../../http/caller.js';
-import { sourceOf } from '../../session/session.js';
 
 interface HookBody {
   readonly topic: string;
@@ -50,15 +47,12 @@ export class HookController {
     const topic = publishTopic(body.topic, body.message);
     const scope = body.scope ?? defaultScope(topic);
     assertMayPublish(principal, topic, scope);
-    assertSize(principal, body.message);
     const key = checkIdempotencyKey(idempotencyKey);
     const receipt = await this.core.bus.publish({
-      audience: principal.audience,
+      ...authorOf(principal),
       topic,
       scope,
       message: body.message,
-      principal: principalId(principal),
-      source: sourceOf(principal),
       ...(key === undefined ? {} : { idempotencyKey: key }),
       ...(body.action === 'broadcast' ? { kind: 'broadcast' as const } : {}),
       ...(traceparent && TRACEPARENT.test(traceparent) ? { traceparent } : {}),
@@ -103,14 +97,6 @@ function parseHook(body: Record<string, unknown>): HookBody {
 function defaultScope(topic: Topic): Scope {
   const scopes = topic.entry?.scopes;
   return scopes?.length === 1 ? scopes[0]! : 'global';
-}
-
-function assertSize(principal: Principal, message: object): void {
-  const limit = isPrivileged(principal) ? PAYLOAD_LIMIT.service : PAYLOAD_LIMIT.user;
-  const size = Buffer.byteLength(JSON.stringify(message));
-  if (size > limit) {
-    throw new ProblemError('payload_too_large', `The message has ${size} bytes, more than ${limit}`);
-  }
 }
 
 function checkIdempotencyKey(key: string | undefined): string | undefined {
