@@ -1,13 +1,13 @@
 import 'reflect-metadata';
 import { NestFactory } from '@nestjs/core';
-import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { createService, listenError, nestLogger, runMain } from '@posthorn/service';
 import { readGatewayConfig } from './config.js';
 import { GatewayCore } from './core.js';
 import { CourierAdapter } from './faces/courier/courier.adapter.js';
 import { GatewayModule } from './gateway.module.js';
-import { BODY_LIMIT, parseBodies } from './http/body.js';
 import { CountingProblemFilter } from './http/counting-problem-filter.js';
+import { createAdapter } from './http/server.js';
 
 await runMain(async () => {
   const config = readGatewayConfig(process.env);
@@ -18,19 +18,15 @@ await runMain(async () => {
     budgets: { 'finish in flight': config.drainBudget },
   });
   const core = new GatewayCore(config, service);
-  const adapter = new FastifyAdapter({
-    bodyLimit: BODY_LIMIT,
-    trustProxy: config.trustProxy,
-    forceCloseConnections: 'idle',
-    // A key carries all of its token, which may have 16 KiB.
-    http: { maxHeaderSize: 32 * 1_024 },
-  });
-  const app = await NestFactory.create<NestFastifyApplication>(GatewayModule.around(core), adapter, {
-    logger: nestLogger(service.logger),
-    bodyParser: false,
-    abortOnError: false,
-  });
-  parseBodies(adapter.getInstance());
+  const app = await NestFactory.create<NestFastifyApplication>(
+    GatewayModule.around(core),
+    createAdapter(core),
+    {
+      logger: nestLogger(service.logger),
+      bodyParser: false,
+      abortOnError: false,
+    },
+  );
   app.useGlobalFilters(new CountingProblemFilter(service.logger, core.metrics.errors));
   app.useWebSocketAdapter(new CourierAdapter(app, core));
   if (config.allowedOrigins.length > 0) {
@@ -39,6 +35,7 @@ await runMain(async () => {
       methods: ['GET', 'POST', 'PUT', 'DELETE'],
       exposedHeaders: ['Posthorn-Position', 'Posthorn-Event-Id', 'Retry-After'],
       maxAge: 600,
+      strictPreflight: false,
     });
   }
   // HTTP first: /health/ready says what is still missing.

@@ -1,16 +1,21 @@
 /** `/health/live`, `/health/ready`, `/metrics`. */
-import { Controller, Get, Req, Res } from '@nestjs/common';
+import { Controller, Get, Res } from '@nestjs/common';
 import { healthResponse, metricsResponse, type ProbeResponse } from '@posthorn/service';
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyReply } from 'fastify';
 import { GatewayCore } from '../core.js';
 
 @Controller()
 export class ProbesController {
   constructor(private readonly core: GatewayCore) {}
 
-  @Get(['health/live', 'health/ready'])
-  health(@Req() request: FastifyRequest, @Res() reply: FastifyReply): void {
-    send(reply, healthResponse(this.core.service.health, request.url.split('?', 1)[0]!)!);
+  @Get('health/live')
+  live(@Res() reply: FastifyReply): void {
+    send(reply, healthResponse(this.core.service.health, '/health/live')!);
+  }
+
+  @Get('health/ready')
+  ready(@Res() reply: FastifyReply): void {
+    send(reply, healthResponse(this.core.service.health, '/health/ready')!);
   }
 
   @Get('metrics')

@@ -6,10 +6,11 @@ import type { Server as HttpServer, IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { INestApplicationContext } from '@nestjs/common';
 import { AbstractWsAdapter } from '@nestjs/websockets';
-import { asProblem, type Principal, ProblemError, toProblemDocument } from '@posthorn/contracts';
+import { asProblem, type Principal, ProblemError } from '@posthorn/contracts';
 import { WebSocketServer } from 'ws';
 import { originAllowed } from '../../config.js';
 import type { GatewayCore } from '../../core.js';
+import { refuse } from '../../http/refusal.js';
 
 /** What the adapter hands over with a socket. */
 export interface Admission {
@@ -20,6 +21,11 @@ export interface Admission {
 
 const SUBPROTOCOL = 'posthorn.v1';
 const KEY_PREFIX = 'posthorn.key.';
+/**
+ * What one socket may keep of the process. A part of a frame keeps all the bytes alive that were read with it, so
+ * few may wait for the rest; a peer has so many milliseconds to answer a close.
+ */
+const SOCKET_LIMITS = { maxFragments: 64, maxBufferedChunks: 1_024, closeTimeout: 5_000 };
 
 export class CourierAdapter extends AbstractWsAdapter {
   readonly #core: GatewayCore;
@@ -31,15 +37,24 @@ export class CourierAdapter extends AbstractWsAdapter {
   }
 
   create(_port: number, options: { path?: string } = {}): WebSocketServer {
+    const http = this.httpServer as HttpServer;
     const server = new WebSocketServer({
       noServer: true,
       clientTracking: false,
       perMessageDeflate: false,
       maxPayload: this.#core.config.frameLimit,
+      ...SOCKET_LIMITS,
       // The key among the offered subprotocols is a credential, never an answer.
       handleProtocols: (offered) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false),
     });
+    server.on('wsClientError', (error, stream) => {
+      this.#refuse(stream, new ProblemError('request_invalid', error.message));
+    });
     this.#upgrade = (request, stream, head) => {
+      if (request.headers.upgrade?.toLowerCase() !== 'websocket') {
+        serveWithoutUpgrade(http, request, stream, head);
+        return;
+      }
       const hangUp = () => stream.destroy();
       stream.on('error', hangUp);
       this.#admit(request, options.path).then(
@@ -53,7 +68,7 @@ export class CourierAdapter extends AbstractWsAdapter {
         (error) => this.#refuse(stream, asProblem(error)),
       );
     };
-    (this.httpServer as HttpServer).on('upgrade', this.#upgrade);
+    http.on('upgrade', this.#upgrade);
     return server;
   }
 
@@ -67,15 +82,15 @@ export class CourierAdapter extends AbstractWsAdapter {
 
   async #admit(request: IncomingMessage, path: string | undefined): Promise<Principal> {
     const core = this.#core;
-    const url = new URL(request.url ?? '/', 'ws://gateway');
-    if (url.pathname !== path) throw new ProblemError('route_not_found', 'Sockets are at /ws');
+    const [pathname, query = ''] = (request.url ?? '').split('?', 2);
+    if (pathname !== path) throw new ProblemError('route_not_found', 'Sockets are at /ws');
     if (core.service.shutdown.signal.aborted || !core.connected) {
       throw new ProblemError('unavailable', 'This gateway takes no sockets now', { retryAfter: 1 });
     }
     if (!originAllowed(core.config, request.headers.origin)) {
       throw new ProblemError('forbidden', 'The origin is not allowed');
     }
-    const key = keyOf(request, url);
+    const key = keyOf(request, query);
     if (!key) throw new ProblemError('unauthorized', 'A key from GET /v1/sign is required');
     const principal = await core.keys.open(key, 'socket');
     if (core.revocations.isRevoked(principal)) {
@@ -86,18 +101,28 @@ export class CourierAdapter extends AbstractWsAdapter {
 
   #refuse(stream: Duplex, problem: ProblemError): void {
     this.#core.metrics.errors[problem.code].inc();
-    const body = JSON.stringify(toProblemDocument(problem));
-    stream.end(
-      `HTTP/1.1 ${problem.status} ${problem.code}\r\n` +
-        'Content-Type: application/problem+json; charset=utf-8\r\n' +
-        `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
-    );
+    refuse(stream, problem);
   }
 }
 
 /** The key from the query, or from the subprotocols, where no log shows it. */
-function keyOf(request: IncomingMessage, url: URL): string | undefined {
+function keyOf(request: IncomingMessage, query: string): string | undefined {
   const offered = request.headers['sec-websocket-protocol']?.split(',').map((name) => name.trim()) ?? [];
   const key = offered.find((name) => name.startsWith(KEY_PREFIX))?.slice(KEY_PREFIX.length);
-  return key || url.searchParams.get('token') || undefined;
+  return key || new URLSearchParams(query).get('token') || undefined;
+}
+
+/**
+ * Serves a request whose offer to upgrade is not taken, as HTTP wants it: clients that would like HTTP/2 make
+ * one with every call. Node takes any offer as soon as somebody listens to `upgrade`, so the request goes back
+ * in without it.
+ */
+function serveWithoutUpgrade(http: HttpServer, request: IncomingMessage, stream: Duplex, head: Buffer): void {
+  const lines = [`${request.method} ${request.url} HTTP/${request.httpVersion}`];
+  for (let i = 0; i < request.rawHeaders.length; i += 2) {
+    const [name, value] = request.rawHeaders.slice(i, i + 2);
+    if (!/^(?:upgrade|connection|http2-settings)$/i.test(name!)) lines.push(`${name}: ${value}`);
+  }
+  stream.unshift(Buffer.concat([Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), head]));
+  http.emit('connection', stream);
 }

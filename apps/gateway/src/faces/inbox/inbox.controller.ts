@@ -34,8 +34,8 @@ export class InboxController {
     if (read !== undefined && read !== 'true' && read !== 'false') {
       errors.push({ path: '/read', message: 'must be true or false' });
     }
-    const size = limit === undefined ? PAGE.default : Number(limit);
-    if (!Number.isInteger(size) || size < 1 || size > PAGE.max || limit === '') {
+    const size = limit === undefined ? PAGE.default : wholeNumber(limit);
+    if (!(size >= 1 && size <= PAGE.max)) {
       errors.push({ path: '/limit', message: `must be a whole number from 1 to ${PAGE.max}` });
     }
     if (cursor !== undefined && (typeof cursor !== 'string' || cursor === '' || cursor.length > 200)) {
@@ -87,6 +87,11 @@ export class InboxController {
     });
     return reply.users;
   }
+}
+
+/** A number of a query in plain digits, else NaN. */
+function wholeNumber(value: unknown): number {
+  return typeof value === 'string' && /^\d{1,9}$/.test(value) ? Number(value) : Number.NaN;
 }
 
 function userOf(principal: Principal): string {
