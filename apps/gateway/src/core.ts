@@ -75,6 +75,7 @@ export class GatewayCore {
           audience: null,
           connected: () => link.isConnected(),
           observer: this.metrics.bus,
+          log: (level, message, fields) => logger[level](fields, message),
         }),
       ),
       service.waitFor('revocations', () => RevocationList.load(link, { logger })),

@@ -20,7 +20,8 @@ function connection(turn: Turn, limit = 1_000) {
   return { outbox, writes, stream, state };
 }
 
-const event = (sequence: number) => ({ position: { epoch: 'e', sequence } }) as BusEvent;
+const at = (sequence: number) => ({ epoch: 'e', sequence });
+const event = (sequence: number) => ({ position: at(sequence) }) as BusEvent;
 const plain = { key: 'plain', encode: (e: BusEvent) => Buffer.from(`${e.position.sequence};`) };
 const loud = { key: 'loud', encode: (e: BusEvent) => Buffer.from(`${e.position.sequence}!`) };
 
@@ -34,7 +35,7 @@ describe('Feed', () => {
     };
     const feed = new Feed(turn, () => {});
     const connections = Array.from({ length: 5 }, () => connection(turn));
-    for (const { outbox } of connections) feed.join(outbox, { key: 'counted', encode }).start(0);
+    for (const { outbox } of connections) feed.join(outbox, { key: 'counted', encode }).start(at(0));
     for (let i = 1; i <= 10; i++) feed.take(event(i));
     await endOfTurn();
     expect(encoded).toBe(10);
@@ -46,17 +47,36 @@ describe('Feed', () => {
     const feed = new Feed(turn, () => {});
     const early = connection(turn);
     const late = connection(turn);
-    feed.join(early.outbox, plain).start(0);
+    feed.join(early.outbox, plain).start(at(0));
     const listener = feed.join(late.outbox, plain);
     feed.take(event(1));
     await endOfTurn();
     feed.take(event(2));
     feed.take(event(3));
-    listener.start(2);
+    listener.start(at(2));
     feed.take(event(4));
     await endOfTurn();
     expect(late.writes.join('')).toBe('3;4;');
     expect(early.writes.join('')).toBe('1;2;3;4;');
+  });
+
+  it('gives a listener nothing from before its beginning, however late it comes, but all of a stream made anew', async () => {
+    const turn = new Turn();
+    const feed = new Feed(turn, () => {});
+    const early = connection(turn);
+    const late = connection(turn);
+    const seen: number[] = [];
+    feed.join(early.outbox, plain).start(at(0));
+    feed.take(event(1));
+    feed.join(late.outbox, plain).start(at(3));
+    feed.watch((e) => seen.push(e.position.sequence)).start(at(3));
+    for (const sequence of [2, 3, 4]) feed.take(event(sequence));
+    await endOfTurn();
+    feed.take({ position: { epoch: 'f', sequence: 1 } } as BusEvent);
+    await endOfTurn();
+    expect(early.writes.join('')).toBe('1;2;3;4;1;');
+    expect(late.writes.join('')).toBe('4;1;');
+    expect(seen).toEqual([4, 1]);
   });
 
   it('delivers what came before a leave and nothing after it', async () => {
@@ -65,7 +85,7 @@ describe('Feed', () => {
     const feed = new Feed(turn, () => emptied++);
     const one = connection(turn);
     const listener = feed.join(one.outbox, plain);
-    listener.start(0);
+    listener.start(at(0));
     feed.take(event(1));
     listener.leave();
     feed.take(event(2));
@@ -79,8 +99,8 @@ describe('Feed', () => {
     const feed = new Feed(turn, () => {});
     const a = connection(turn);
     const b = connection(turn);
-    feed.join(a.outbox, plain).start(0);
-    feed.join(b.outbox, loud).start(0);
+    feed.join(a.outbox, plain).start(at(0));
+    feed.join(b.outbox, loud).start(at(0));
     feed.take(event(1));
     await endOfTurn();
     expect([a.writes, b.writes]).toEqual([['1;'], ['1!']]);
@@ -93,7 +113,7 @@ describe('Feed', () => {
     feed.take(event(1));
     feed.take(event(2));
     expect(seen).toEqual([]);
-    listener.start(1);
+    listener.start(at(1));
     feed.take(event(3));
     expect(seen).toEqual([2, 3]);
   });
@@ -111,6 +131,16 @@ describe('Outbox', () => {
     }
     expect(writes).toHaveLength(1);
     expect(state.overflowed).toBe(1);
+  });
+
+  it('forgets what waits where nothing may be written any more', async () => {
+    const turn = new Turn();
+    const { outbox, writes } = connection(turn);
+    outbox.send(Buffer.from('late'));
+    outbox.drop();
+    outbox.send(Buffer.from('later'));
+    await endOfTurn();
+    expect(writes).toEqual([]);
   });
 
   it('writes what waits before it closes', () => {

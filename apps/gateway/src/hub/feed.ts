@@ -1,5 +1,6 @@
 /** One filter of one audience: a live subscription of the bus, and everybody here who listens to it. */
 import type { BusEvent, LiveSubscription } from '@posthorn/bus';
+import type { Position } from '@posthorn/contracts';
 import type { Outbox } from './outbox.js';
 import type { Flushable, Turn } from './turn.js';
 
@@ -14,8 +15,8 @@ export type Watcher = (event: BusEvent) => void;
 
 /** A listener's place in a feed. Until {@link start} events are held back. */
 export interface Listener {
-  /** Lets events flow to the outbox, beginning with those held that lie after `sequence`. */
-  start(sequence: number): void;
+  /** Lets events flow, beginning with those held that lie after `position`. None up to it comes, however late. */
+  start(position: Position): void;
   leave(): void;
 }
 
@@ -72,7 +73,7 @@ class Group implements Flushable {
   readonly #turn: Turn;
   readonly #encoding: Encoding;
   readonly #members = new Set<Outbox>();
-  readonly #starting = new Set<Held>();
+  readonly #newcomers = new Set<Newcomer>();
   #batch: Uint8Array[] = [];
 
   constructor(turn: Turn, encoding: Encoding) {
@@ -81,31 +82,35 @@ class Group implements Flushable {
   }
 
   get size(): number {
-    return this.#members.size + this.#starting.size;
+    return this.#members.size + this.#newcomers.size;
   }
 
   take(event: BusEvent): void {
     const bytes = this.#encoding.encode(event);
-    for (const held of this.#starting) held.events.push({ sequence: event.position.sequence, bytes });
+    for (const newcomer of this.#newcomers) {
+      if (newcomer.start === undefined) newcomer.held.push({ position: event.position, bytes });
+      else if (isAfter(event.position, newcomer.start)) this.#admit(newcomer);
+    }
     if (this.#members.size > 0 && this.#batch.push(bytes) === 1) this.#turn.batch(this);
   }
 
   join(outbox: Outbox, left: () => void): Listener {
-    const held: Held = { events: [] };
-    this.#starting.add(held);
+    const newcomer: Newcomer = { outbox, start: undefined, held: [] };
+    this.#newcomers.add(newcomer);
     return {
-      start: (sequence) => {
-        if (!this.#starting.delete(held)) return;
-        // What this turn has batched is among the held events: it belongs to the others alone.
-        this.flush();
-        for (const event of held.events) if (event.sequence > sequence) outbox.send(event.bytes);
-        this.#members.add(outbox);
+      start: (position) => {
+        newcomer.start = position;
+        const due = newcomer.held.filter((event) => isAfter(event.position, position));
+        newcomer.held.length = 0;
+        if (due.length === 0) return;
+        this.#admit(newcomer);
+        for (const { bytes } of due) outbox.send(bytes);
       },
       leave: () => {
         // Events that came before the end of the subscription are still delivered.
         if (this.#members.has(outbox)) this.flush();
         this.#members.delete(outbox);
-        this.#starting.delete(held);
+        this.#newcomers.delete(newcomer);
         left();
       },
     };
@@ -117,16 +122,27 @@ class Group implements Flushable {
     this.#batch = [];
     for (const member of this.#members) member.send(bytes);
   }
+
+  /** A newcomer becomes a member: what this turn has batched so far belongs to the others alone. */
+  #admit(newcomer: Newcomer): void {
+    this.flush();
+    this.#newcomers.delete(newcomer);
+    this.#members.add(newcomer.outbox);
+  }
 }
 
-interface Held {
-  readonly events: { readonly sequence: number; readonly bytes: Uint8Array }[];
+/** A connection that has not seen an event after its beginning yet. */
+interface Newcomer {
+  readonly outbox: Outbox;
+  start: Position | undefined;
+  readonly held: { readonly position: Position; readonly bytes: Uint8Array }[];
 }
 
 class WatcherListener implements Listener {
   readonly #watcher: Watcher;
   readonly #left: () => void;
-  #held: BusEvent[] | undefined = [];
+  #start: Position | undefined;
+  #held: BusEvent[] = [];
 
   constructor(watcher: Watcher, left: () => void) {
     this.#watcher = watcher;
@@ -134,17 +150,23 @@ class WatcherListener implements Listener {
   }
 
   take(event: BusEvent): void {
-    if (this.#held) this.#held.push(event);
-    else this.#watcher(event);
+    if (this.#start === undefined) this.#held.push(event);
+    else if (isAfter(event.position, this.#start)) this.#watcher(event);
   }
 
-  start(sequence: number): void {
-    const held = this.#held ?? [];
-    this.#held = undefined;
-    for (const event of held) if (event.position.sequence > sequence) this.#watcher(event);
+  start(position: Position): void {
+    const held = this.#held;
+    this.#start = position;
+    this.#held = [];
+    for (const event of held) this.take(event);
   }
 
   leave(): void {
     this.#left();
   }
+}
+
+/** Whether an event lies after the beginning of a subscription: a stream made anew begins after everything. */
+export function isAfter(event: Position, start: Position): boolean {
+  return event.epoch !== start.epoch || event.sequence > start.sequence;
 }

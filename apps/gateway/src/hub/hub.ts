@@ -58,8 +58,8 @@ export class Hub {
       if (this.#feeds.get(key) === feed) this.#feeds.delete(key);
       feed.live.close();
     });
-    this.#feeds.set(key, feed);
     feed.live = this.#bus.live({ audience, scope: 'global', filter }, (event) => feed.take(event));
+    this.#feeds.set(key, feed);
     // A feed that could not start serves nobody: the next subscriber begins a new one.
     feed.live.started.catch(() => {
       if (this.#feeds.get(key) === feed) this.#feeds.delete(key);
@@ -77,7 +77,7 @@ export class Hub {
     return {
       started,
       begin: (position) => {
-        for (const listener of listeners) listener.start(position.sequence);
+        for (const listener of listeners) listener.start(position);
       },
       close: () => {
         for (const listener of listeners) listener.leave();

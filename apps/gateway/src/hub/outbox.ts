@@ -52,4 +52,10 @@ export class Outbox implements Flushable {
     this.flush();
     this.#closed = true;
   }
+
+  /** Forgets what waits, and takes nothing more: nothing may follow a close frame. */
+  drop(): void {
+    this.#frames = [];
+    this.#closed = true;
+  }
 }

@@ -16,6 +16,14 @@ describe('Bucket', () => {
     expect(taken.filter((wait) => wait === 0)).toHaveLength(2);
   });
 
+  it('lends what it does not have, and says when it will be paid back', () => {
+    const bucket = new Bucket(10, 2, 0);
+    const debts = Array.from({ length: 5 }, () => bucket.overdraw(0));
+    expect(debts.map((seconds) => Number(seconds.toFixed(2)))).toEqual([0, 0, 0.1, 0.2, 0.3]);
+    expect(bucket.take(300)).toBeGreaterThan(0);
+    expect(bucket.take(400)).toBe(0);
+  });
+
   it('gives nothing away when the clock goes back', () => {
     const bucket = new Bucket(1, 1, 10_000);
     expect(bucket.take(10_000)).toBe(0);

@@ -17,13 +17,28 @@ export class Bucket {
 
   /** Takes one token, or says in how many seconds there will be one. 0 means taken. */
   take(now: number): number {
+    this.#refill(now);
+    if (this.#tokens < 1) return (1 - this.#tokens) / this.#rate;
+    this.#tokens -= 1;
+    return 0;
+  }
+
+  /** Takes one token even where there is none. As {@link debt} afterwards. */
+  overdraw(now: number): number {
+    this.#refill(now);
+    this.#tokens -= 1;
+    return this.debt(now);
+  }
+
+  /** In how many seconds what was overdrawn is paid back, 0 for nothing. */
+  debt(now: number): number {
+    this.#refill(now);
+    return Math.max(0, -this.#tokens / this.#rate);
+  }
+
+  #refill(now: number): void {
     this.#tokens = Math.min(this.#burst, this.#tokens + (Math.max(0, now - this.#at) * this.#rate) / 1_000);
     this.#at = now;
-    if (this.#tokens >= 1) {
-      this.#tokens -= 1;
-      return 0;
-    }
-    return (1 - this.#tokens) / this.#rate;
   }
 }
 

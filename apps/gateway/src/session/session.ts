@@ -15,28 +15,28 @@ import {
   formatPosition,
   isPattern,
   isPrivileged,
-  matchesFilter,
   mayReceive,
-  type Pattern,
   type Position,
   type Principal,
   ProblemError,
   parseTarget,
   parseTopic,
-  principalId,
   type Target,
 } from '@posthorn/contracts';
 import type { Logger, Verifier } from '@posthorn/service';
 import type { WebSocket } from 'ws';
+import { authorOf } from '../author.js';
 import type { GatewayConfig } from '../config.js';
 import type { Encoding } from '../hub/feed.js';
 import { broadcastFrame, jsonFrame, messageFrame, PING_FRAME } from '../hub/frame.js';
-import type { Hub, HubSubscription } from '../hub/hub.js';
+import type { Hub } from '../hub/hub.js';
 import { Outbox } from '../hub/outbox.js';
 import type { Wheel } from '../hub/wheel.js';
 import type { GatewayMetrics } from '../metrics.js';
 import { type ClientFrame, MalformedFrame, parseClientFrame } from './client-frame.js';
+import { Inbound } from './inbound.js';
 import { Bucket, Strikes } from './limits.js';
+import { Subscription, Subscriptions } from './subscriptions.js';
 
 /** What sessions share. */
 export interface SessionParts {
@@ -51,45 +51,37 @@ export interface SessionParts {
   readonly logger: Logger;
 }
 
-/** Publishes of one connection that may wait for their acknowledgement. */
+/** Publishes of one connection that may wait for their acknowledgement, and subscriptions for their beginning. */
 const MAX_IN_FLIGHT = 256;
-/** Frames that may wait behind a slow one before the socket is no longer read. */
-const MAX_WAITING = 64;
+const MAX_STARTING = 128;
 /** Malformed frames that are borne in a minute. */
 const MAX_STRIKES = 20;
-/** How long a peer may take to answer a close, in milliseconds. */
-const CLOSE_GRACE = 5_000;
+/** Frames of a connection per second beside its publishes: beyond it the socket is read more slowly. */
+const PACE = 1_000;
 
 const BROADCAST_TOPIC = parseTopic(BROADCAST);
 const BROADCAST_ENCODING: Encoding = { key: '\u0000broadcast', encode: broadcastFrame };
-
-interface Subscription {
-  readonly target: Target;
-  readonly hub: HubSubscription | undefined;
-}
 
 export class Session {
   readonly id = randomUUID();
   readonly #parts: SessionParts;
   readonly #socket: WebSocket;
-  readonly #stream: Duplex;
   readonly #outbox: Outbox;
+  readonly #inbound: Inbound<ClientFrame | ProblemError>;
   readonly #publishes: Bucket;
   readonly #broadcasts: Bucket;
   readonly #strikes = new Strikes(MAX_STRIKES);
-  readonly #subscriptions = new Map<string, Subscription>();
+  readonly #subscriptions = new Subscriptions();
   readonly #starting = new Set<Promise<void>>();
-  readonly #waiting: ClientFrame[] = [];
   readonly #closed: () => void;
   #principal: Principal;
-  #broadcast: HubSubscription | undefined;
+  #broadcast: Subscription | undefined;
   #inFlight = 0;
-  #working = false;
-  #ending = false;
+  #landed: (() => void) | undefined;
+  #ended = false;
   #silentPings = 0;
   #ping: { cancel(): void } | undefined;
   #expiry: { cancel(): void } | undefined;
-  #resume: (() => void) | undefined;
 
   /**
    * @param stream the socket's own stream, for whole frames built by the hub
@@ -102,10 +94,9 @@ export class Session {
     principal: Principal,
     closed: (session: Session) => void,
   ) {
-    const { config, hub } = parts;
+    const { config, hub, wheel } = parts;
     this.#parts = parts;
     this.#socket = socket;
-    this.#stream = stream;
     this.#principal = principal;
     this.#closed = () => closed(this);
     this.#outbox = new Outbox({
@@ -117,6 +108,8 @@ export class Session {
     const now = Date.now();
     this.#publishes = new Bucket(config.publishRate, config.publishBurst, now);
     this.#broadcasts = new Bucket(config.broadcastRate, config.broadcastBurst, now);
+    const pace = new Bucket(PACE + config.publishRate, PACE + config.publishBurst, now);
+    this.#inbound = new Inbound({ source: socket, pace, wheel, take: (frame) => this.#take(frame) });
   }
 
   get principal(): Principal {
@@ -125,36 +118,37 @@ export class Session {
 
   /** Takes over the socket. The welcome goes out once broadcasts are heard. */
   open(): void {
-    const { metrics } = this.#parts;
-    metrics.connections.inc();
-    this.#socket.on('message', (data: Buffer, isBinary: boolean) => this.#receive(data, isBinary));
-    this.#socket.on('pong', () => {
-      this.#silentPings = 0;
-    });
-    this.#socket.on('error', (error: Error & { code?: string }) => {
-      if (error.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH') metrics.closes.tooLarge.inc();
-    });
-    this.#socket.on('close', () => this.#gone());
+    const socket = this.#socket;
+    this.#parts.metrics.connections.inc();
+    socket.on('message', (data: Buffer, isBinary: boolean) => this.#receive(data, isBinary));
+    socket.on('ping', () => this.#heard());
+    socket.on('pong', () => this.#heard());
+    socket.on('error', (error: Error & { code?: string }) => this.#broken(error.code));
+    socket.on('close', () => this.#gone());
     this.#schedulePing();
     this.#scheduleExpiry();
-    this.#track(this.#welcome());
+    const welcome = this.#welcome().catch((error) => {
+      if (this.#ended) return;
+      this.#fail(error);
+      this.end('restart');
+    });
+    this.#track(welcome);
   }
 
   /** Ends the connection: what is queued is written first. Later calls change nothing. */
   end(reason: keyof typeof CLOSE): void {
-    if (this.#ending) return;
-    this.#ending = true;
-    const { metrics, wheel } = this.#parts;
-    metrics.closes[reason].inc();
+    if (this.#ended) return;
     this.#outbox.close();
-    this.#leave();
+    this.#leave(reason);
     const { code, reason: text } = CLOSE[reason];
     this.#socket.close(code, text);
-    wheel.at(Date.now() + CLOSE_GRACE, () => this.#socket.terminate());
   }
 
-  /** Tells the client to come back after a while, then ends the connection. */
-  sendElsewhere(afterMs: number): void {
+  /** Answers what the client has sent, tells it to come back after a while, and ends the connection. */
+  async sendElsewhere(afterMs: number): Promise<void> {
+    await this.#inbound.finish();
+    await this.#settled();
+    while (this.#inFlight > 0 && !this.#ended) await this.#landing();
     this.#send({ action: 'reconnect', after_ms: afterMs });
     this.end('restart');
   }
@@ -165,71 +159,92 @@ export class Session {
     this.end('tokenRevoked');
   }
 
-  async #welcome(): Promise<void> {
-    const { hub } = this.#parts;
-    const { audience, expiresAt } = this.#principal;
-    if (mayReceive(this.#principal, BROADCAST_TOPIC)) {
-      const broadcast = hub.subscribe(audience, BROADCAST_TOPIC.path, this.#outbox, BROADCAST_ENCODING);
-      this.#broadcast = broadcast;
-      let position: Position;
-      try {
-        position = await broadcast.started;
-      } catch (error) {
-        this.#fail(error);
-        return this.end('restart');
-      }
-      if (this.#ending) return;
-      this.#sendWelcome(audience, expiresAt);
-      broadcast.begin(position);
-      return;
-    }
-    this.#sendWelcome(audience, expiresAt);
+  /** Ends the connection without waiting for the peer. */
+  terminate(): void {
+    this.#socket.terminate();
   }
 
-  #sendWelcome(audience: string, expiresAt: number | undefined): void {
+  /** Says what the token is good for, then lets broadcasts flow. */
+  async #welcome(): Promise<void> {
+    const { audience, expiresAt } = this.#principal;
+    const starting = this.#followBroadcasts();
+    const position = await starting?.hub?.started.catch((error) => {
+      this.#forgetBroadcasts();
+      throw error;
+    });
+    if (this.#ended) return;
     const expires = expiresAt === undefined ? null : new Date(expiresAt * 1_000).toISOString();
     this.#send({ action: 'welcome', connection: this.id, audience, expires });
+    if (position) starting?.begin(position);
+  }
+
+  /** Hears broadcasts or does not, as the principal may. What has to begin is returned. */
+  #followBroadcasts(): Subscription | undefined {
+    if (!mayReceive(this.#principal, BROADCAST_TOPIC)) this.#forgetBroadcasts();
+    else if (!this.#broadcast) {
+      const { audience } = this.#principal;
+      this.#broadcast = new Subscription(BROADCAST_TOPIC);
+      this.#broadcast.hub = this.#parts.hub.subscribe(
+        audience,
+        BROADCAST_TOPIC.path,
+        this.#outbox,
+        BROADCAST_ENCODING,
+      );
+      return this.#broadcast;
+    }
+    return undefined;
+  }
+
+  #forgetBroadcasts(): void {
+    this.#broadcast?.close();
+    this.#broadcast = undefined;
   }
 
   #receive(data: Buffer, isBinary: boolean): void {
-    if (this.#ending) return;
-    this.#silentPings = 0;
+    if (this.#ended) return;
+    this.#heard();
     this.#parts.metrics.framesIn.inc();
-    let frame: ClientFrame;
+    this.#inbound.push(readFrame(data, isBinary));
+  }
+
+  /** Every sign of life counts against the pace, control frames too. */
+  #heard(): void {
+    this.#silentPings = 0;
+    this.#inbound.count();
+  }
+
+  /** Takes one frame, once those before it that it depends on have taken effect. Never throws or rejects. */
+  #take(frame: ClientFrame | ProblemError): Promise<void> | undefined {
+    const before = this.#awaited(frame);
+    return before ? before.then(() => this.#take(frame)) : this.#apply(frame);
+  }
+
+  #awaited(frame: ClientFrame | ProblemError): Promise<unknown> | undefined {
+    if (this.#ended) return undefined;
+    // Subscriptions start side by side; everything else takes effect after them.
+    const subscribes = !(frame instanceof ProblemError) && frame.action === 'subscribe';
+    if (this.#starting.size >= (subscribes ? MAX_STARTING : 1)) return this.#settled();
+    return this.#inFlight >= MAX_IN_FLIGHT ? this.#landing() : undefined;
+  }
+
+  #apply(frame: ClientFrame | ProblemError): Promise<void> | undefined {
+    if (this.#ended) return undefined;
+    if (frame instanceof ProblemError) return this.#strike(frame);
+    const fail = (error: unknown) => this.#fail(error, frame.ref);
     try {
-      if (isBinary) throw new MalformedFrame('Frames are text', '');
-      frame = parseClientFrame(data.toString('utf8'));
+      return this.#act(frame)?.catch(fail);
     } catch (error) {
-      this.#fail(error, error instanceof MalformedFrame ? error.ref : undefined);
-      if (this.#strikes.add(Date.now())) this.end('policy');
-      return;
+      fail(error);
+      return undefined;
     }
-    this.#waiting.push(frame);
-    if (this.#waiting.length > MAX_WAITING) this.#socket.pause();
-    if (!this.#working) void this.#work();
   }
 
-  /** Takes waiting frames one after another. Never rejects. */
-  async #work(): Promise<void> {
-    this.#working = true;
-    for (let frame = this.#waiting.shift(); frame && !this.#ending; frame = this.#waiting.shift()) {
-      // Subscriptions start side by side; everything else takes effect after them.
-      if (frame.action !== 'subscribe' && this.#starting.size > 0) await Promise.all(this.#starting);
-      if (this.#inFlight >= MAX_IN_FLIGHT) await new Promise<void>((resolve) => (this.#resume = resolve));
-      if (this.#ending) break;
-      try {
-        const slow = this.#take(frame);
-        if (slow) await slow;
-      } catch (error) {
-        this.#fail(error, frame.ref);
-      }
-      if (this.#socket.isPaused && this.#waiting.length <= MAX_WAITING / 2) this.#socket.resume();
-    }
-    this.#working = false;
+  #strike(malformed: ProblemError): undefined {
+    this.#fail(malformed, malformed instanceof MalformedFrame ? malformed.ref : undefined);
+    if (this.#strikes.add(Date.now())) this.end('policy');
   }
 
-  /** One frame. A promise is waited for before the next frame is looked at. */
-  #take(frame: ClientFrame): Promise<void> | undefined {
+  #act(frame: ClientFrame): Promise<void> | undefined {
     switch (frame.action) {
       case 'subscribe':
         this.#track(this.#subscribe(frame).catch((error) => this.#fail(error, frame.ref)));
@@ -251,66 +266,65 @@ export class Session {
   }
 
   async #subscribe(frame: ClientFrame & { action: 'subscribe' }): Promise<void> {
-    const { hub, bus, config } = this.#parts;
+    const { config } = this.#parts;
     const { topic: name, ref } = frame;
     if (frame.since !== undefined) {
       throw new ProblemError('not_implemented', 'This gateway does not resume from a position');
     }
     const target = parseTarget(name, this.#principal);
     assertMaySubscribe(this.#principal, target);
-    const identity = identityOf(target);
-    const known = this.#subscriptions.get(identity);
+    const known = this.#subscriptions.get(target);
     if (!known && this.#subscriptions.size >= config.subscriptionLimit) {
       throw new ProblemError(
         'subscription_limit',
         `A connection may have ${config.subscriptionLimit} subscriptions`,
       );
     }
-    // Subscribed already, under whatever spelling: nothing to begin. Broadcasts come to every connection.
-    if (known || identity === BROADCAST_TOPIC.path) {
-      if (!known) this.#subscriptions.set(identity, { target, hub: undefined });
-      return this.#sendSubscribed(name, await bus.horizon('global'), ref);
-    }
+    const subscription = known ?? this.#listen(target, name);
+    // Subscribed already, under whatever spelling: it begins where it began.
+    const start = subscription.start ?? (await this.#started(subscription));
+    if (this.#ended || this.#subscriptions.get(target) !== subscription) return;
+    this.#send({ action: 'subscribed', topic: name, position: formatPosition(start), ref });
+    if (!subscription.start) subscription.begin(start);
+  }
+
+  #listen(target: Target, name: string): Subscription {
+    const { hub } = this.#parts;
     const { audience } = this.#principal;
-    const subscription = isPattern(target)
-      ? hub.watch(audience, filtersFor(this.#principal, target), this.#watcher(identity, target))
-      : hub.subscribe(audience, target.path, this.#outbox, messageEncoding(name));
-    this.#subscriptions.set(identity, { target, hub: subscription });
+    const subscription = this.#subscriptions.add(target);
+    if (isPattern(target)) {
+      const filters = filtersFor(this.#principal, target);
+      subscription.hub = hub.watch(audience, filters, this.#watcher(subscription));
+    } else if (target.path !== BROADCAST_TOPIC.path) {
+      subscription.hub = hub.subscribe(audience, target.path, this.#outbox, messageEncoding(name));
+    }
+    return subscription;
+  }
+
+  /** Where a subscription begins. One of broadcasts shares what every connection has. */
+  async #started(subscription: Subscription): Promise<Position> {
+    const { hub = this.#broadcast?.hub } = subscription;
     try {
-      const position = await subscription.started;
-      if (this.#subscriptions.get(identity)?.hub !== subscription) return;
-      this.#sendSubscribed(name, position, ref);
-      subscription.begin(position);
+      return await (hub?.started ?? this.#parts.bus.horizon('global'));
     } catch (error) {
-      if (this.#subscriptions.get(identity)?.hub === subscription) this.#subscriptions.delete(identity);
-      subscription.close();
+      this.#subscriptions.remove(subscription);
       throw error;
     }
   }
 
-  #sendSubscribed(topic: string, position: Position, ref: string | undefined): void {
-    this.#send({ action: 'subscribed', topic, position: formatPosition(position), ref });
-  }
-
   #unsubscribe({ topic, ref }: ClientFrame & { action: 'unsubscribe' }): void {
-    const identity = identityOf(parseTarget(topic, this.#principal));
-    this.#subscriptions.get(identity)?.hub?.close();
-    this.#subscriptions.delete(identity);
+    const subscription = this.#subscriptions.get(parseTarget(topic, this.#principal));
+    if (subscription) this.#subscriptions.remove(subscription);
     this.#send({ action: 'unsubscribed', topic, ref });
   }
 
-  /** Delivers what a pattern takes, once: not what another subscription of this connection already delivers. */
-  #watcher(identity: string, pattern: Pattern): (event: BusEvent) => void {
+  /** Delivers what a pattern takes, as far as the principal may receive it. Broadcasts come anyway. */
+  #watcher(pattern: Subscription): (event: BusEvent) => void {
+    const deliver = (event: BusEvent) => this.#outbox.send(messageFrame(event, event.topic.name));
     return (event) => {
-      if (event.path === BROADCAST_TOPIC.path || this.#subscriptions.has(event.path)) return;
+      if (event.path === BROADCAST_TOPIC.path) return;
       if (!isPrivileged(this.#principal) && !mayReceive(this.#principal, event.topic)) return;
-      for (const [other, { target }] of this.#subscriptions) {
-        if (other === identity) break;
-        if (isPattern(target) && target.filters.some((filter) => matchesFilter(filter, event.path))) return;
-      }
-      if (pattern.filters.some((filter) => matchesFilter(filter, event.path))) {
-        this.#outbox.send(messageFrame(event, event.topic.name));
-      }
+      this.#subscriptions.pass(event, pattern, deliver);
     };
   }
 
@@ -323,15 +337,12 @@ export class Session {
     this.#assertRate(isBroadcast ? this.#broadcasts : this.#publishes);
     const eventId = checkEventId(id);
     this.#inFlight++;
-    const { audience } = this.#principal;
     bus
       .publish({
-        audience,
+        ...authorOf(this.#principal),
         topic,
         scope: 'global',
         message,
-        principal: principalId(this.#principal),
-        source: sourceOf(this.#principal),
         ...(eventId === undefined ? {} : { id: eventId }),
         ...(isBroadcast ? { kind: 'broadcast' as const } : {}),
       })
@@ -345,8 +356,7 @@ export class Session {
       )
       .finally(() => {
         this.#inFlight--;
-        this.#resume?.();
-        this.#resume = undefined;
+        this.#landed?.();
       });
   }
 
@@ -363,6 +373,7 @@ export class Session {
   async #renew(token: string): Promise<void> {
     const { verifier, isRevoked } = this.#parts;
     const renewed = await verifier.verify(token);
+    if (this.#ended) return;
     if (isRevoked(renewed)) throw new ProblemError('unauthorized', 'The token was revoked');
     if (renewed.audience !== this.#principal.audience || renewed.sub !== this.#principal.sub) {
       throw new ProblemError('forbidden', 'The token is for another audience or user than the connection');
@@ -370,37 +381,34 @@ export class Session {
     this.#principal = renewed;
     this.#scheduleExpiry();
     this.#dropForbidden();
-    this.#sendWelcome(renewed.audience, renewed.expiresAt);
+    await this.#welcome();
   }
 
   #dropForbidden(): void {
-    for (const [identity, { target, hub }] of this.#subscriptions) {
+    for (const subscription of this.#subscriptions) {
+      const { target } = subscription;
       try {
         assertMaySubscribe(this.#principal, target);
       } catch (error) {
-        hub?.close();
-        this.#subscriptions.delete(identity);
+        this.#subscriptions.remove(subscription);
         this.#fail(error);
         this.#send({ action: 'unsubscribed', topic: target.name });
       }
-    }
-    if (!mayReceive(this.#principal, BROADCAST_TOPIC)) {
-      this.#broadcast?.close();
-      this.#broadcast = undefined;
     }
   }
 
   async #pong(): Promise<void> {
     const position = await this.#parts.bus.horizon('global');
     // Behind whatever this turn has already batched for this connection.
-    setImmediate(() => this.#send({ action: 'pong', position: formatPosition(position) }));
+    await new Promise(setImmediate);
+    this.#send({ action: 'pong', position: formatPosition(position) });
   }
 
   #schedulePing(): void {
     const { wheel, config } = this.#parts;
     this.#ping = wheel.at(Date.now() + config.pingInterval, () => {
       if (this.#silentPings >= 2) return this.end('silent');
-      this.#silentPings++;
+      if (!this.#inbound.paused) this.#silentPings++;
       this.#outbox.send(PING_FRAME);
       this.#schedulePing();
     });
@@ -421,6 +429,7 @@ export class Session {
   }
 
   #fail(error: unknown, ref?: string): void {
+    if (this.#ended) return;
     const problem = asProblem(error);
     const { code, detail, errors } = problem;
     this.#parts.metrics.errors[code].inc();
@@ -433,34 +442,59 @@ export class Session {
     this.#starting.add(tracked);
   }
 
-  #leave(): void {
-    for (const { hub } of this.#subscriptions.values()) hub?.close();
+  /** Resolves once every subscription that is starting has begun or failed. */
+  #settled(): Promise<unknown> {
+    return Promise.all(this.#starting);
+  }
+
+  /** Resolves when the next publish is answered, or the connection has ended. */
+  #landing(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#landed = resolve;
+    });
+  }
+
+  /** The peer broke the protocol, and ws has said so in its close frame: nothing may follow that. */
+  #broken(code: string | undefined): void {
+    if (this.#ended) return;
+    this.#outbox.drop();
+    this.#leave(BROKEN[code ?? ''] ?? 'protocol');
+  }
+
+  /** From here on nothing is taken and nothing but what is queued goes out. */
+  #leave(reason?: keyof typeof CLOSE): void {
+    this.#ended = true;
+    if (reason) this.#parts.metrics.closes[reason].inc();
     this.#subscriptions.clear();
-    this.#broadcast?.close();
-    this.#broadcast = undefined;
+    this.#forgetBroadcasts();
     this.#ping?.cancel();
     this.#expiry?.cancel();
-    this.#waiting.length = 0;
-    this.#resume?.();
+    this.#inbound.end();
+    this.#landed?.();
   }
 
   #gone(): void {
-    this.#ending = true;
-    this.#leave();
-    this.#outbox.close();
+    this.#outbox.drop();
+    if (!this.#ended) this.#leave();
     this.#parts.metrics.connections.dec();
-    this.#stream.destroy();
     this.#closed();
   }
 }
 
-/** Who publishes, as `ce-source` names it. */
-export function sourceOf(principal: Principal): string {
-  return `/${principal.role}/${encodeURIComponent(principal.sub ?? '-')}`;
-}
+/** What ws calls the errors that have a close code of their own. */
+const BROKEN: Readonly<Record<string, keyof typeof CLOSE>> = {
+  WS_ERR_UNSUPPORTED_MESSAGE_LENGTH: 'tooLarge',
+  WS_ERR_TOO_MANY_BUFFERED_PARTS: 'policy',
+};
 
-function identityOf(target: Target): string {
-  return isPattern(target) ? target.filters.join(' ') : target.path;
+/** A frame as the client meant it, or what is wrong with it. */
+function readFrame(data: Buffer, isBinary: boolean): ClientFrame | ProblemError {
+  if (isBinary) return new MalformedFrame('Frames are text', '');
+  try {
+    return parseClientFrame(data.toString('utf8'));
+  } catch (error) {
+    return asProblem(error);
+  }
 }
 
 function messageEncoding(name: string): Encoding {
