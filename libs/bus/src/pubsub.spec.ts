@@ -196,6 +196,17 @@ describe('a live handler', () => {
     );
   });
 
+  it('hears what is published right after it was subscribed', async () => {
+    await using pubsub = open();
+    for (let i = 0; i < 20; i++) {
+      const heard = new Collected<unknown>();
+      const topic = pubsub.local.topic(unique());
+      topic.subscribe((payload) => heard.add(payload));
+      void topic.publish({ n: 1 });
+      expect(await heard.until(1)).toEqual([{ n: 1 }]);
+    }
+  });
+
   it('hears nothing after it was unsubscribed, by either spelling', async () => {
     await using pubsub = open();
     const base = unique();
@@ -283,6 +294,16 @@ describe('before the connection is up', () => {
     await Promise.all([subscription.ready, published, pubsub.ready]);
     await pubsub.local.topic('early').publish({ n: 2 });
     await heard.until((payloads) => payloads.some((payload) => (payload as { n: number }).n === 2));
+  });
+
+  it('calls keep their order', async () => {
+    await using pubsub = open();
+    const topic = pubsub.global.topic(unique());
+    const publish = () => topic.publish().then(({ position }) => position.sequence);
+    const early = Array.from({ length: 20 }, publish);
+    const late = pubsub.ready.then(() => Promise.all(Array.from({ length: 20 }, publish)));
+    const sequences = [...(await Promise.all(early)), ...(await late)];
+    expect(sequences).toEqual([...sequences].sort((a, b) => a - b));
   });
 
   it('calls wait for the registry, too', async () => {

@@ -130,6 +130,8 @@ class NatsPubSub implements PubSub {
   readonly #options: PubSubOptions;
   readonly #opening: Promise<JetStreamBus>;
   readonly #subscriptions = new Map<string, Set<Registered>>();
+  /** Live subscriptions that have not begun: who subscribes and publishes at once hears itself. */
+  readonly #starting = new Set<Promise<void>>();
   /** Aborted by {@link close}: calls that wait for the connection end. */
   readonly #closing = new AbortController();
   #nc: NatsConnection | undefined;
@@ -177,7 +179,10 @@ class NatsPubSub implements PubSub {
       connected: () => this.#connected,
       ...(observer ? { observer } : {}),
     });
-    this.#bus = bus;
+    // Not before those who wait have gone on: calls keep their order.
+    setImmediate(() => {
+      this.#bus = bus;
+    });
     return bus;
   }
 
@@ -246,6 +251,7 @@ class NatsPubSub implements PubSub {
     const message = messageOf(data);
     const topic = publishTopic(name, message);
     const bus = await this.#ready();
+    if (this.#starting.size > 0) await Promise.allSettled(this.#starting);
     const { audience, source } = this.#options;
     return bus.publish({
       audience,
@@ -281,6 +287,11 @@ class NatsPubSub implements PubSub {
     ready.catch((error) => {
       if (!closed) this.#report(error, name);
     });
+    if (options.durable === undefined) {
+      this.#starting.add(ready);
+      const started = () => setImmediate(() => this.#starting.delete(ready));
+      ready.then(started, started);
+    }
     const key = keyOf(scope, filters);
     const entry: Registered = {
       handler,
