@@ -187,14 +187,14 @@ function welcome(url, token, envFile) {
     message: { author: 'alice', target: 'bob', community: 'chess-club' },
   });
   return `
-Ready after ${seconds} s: ${url}   (API: ${url}/docs, logs: ${join(home, 'logs')})
+Ready after ${seconds} s: ${url}   (logs: ${join(home, 'logs')})
 
 A token of the audience demo, role service, valid for ${TOKEN_DAYS} days:
 ${token}
 
 Three commands to try, in another terminal in this folder. Listen as bob; invite bob into a chess club; read bob's inbox:
 
-. ${source}; node tools/listen.mjs --url "$POSTHORN_URL" --token "$POSTHORN_TOKEN_BOB" usernotification:created &
+. ${source}; node tools/listen.mjs --url "$POSTHORN_URL" --token "$POSTHORN_TOKEN_BOB" usernotification:created & sleep 2
 curl -sS "$POSTHORN_URL/v1/hook" -H "Authorization: Bearer $POSTHORN_TOKEN_SERVICE" -H 'Content-Type: application/json' -d '${invite}' -w '\\n'
 curl -sS "$POSTHORN_URL/v1/notifications" -H "Authorization: Bearer $POSTHORN_TOKEN_BOB" -w '\\n'
 

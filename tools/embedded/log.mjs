@@ -54,5 +54,17 @@ export function readableLine(line) {
   const name = level >= 60 ? 'fatal' : level >= 50 ? 'error' : 'warn';
   const time = new Date(entry.time ?? Date.now()).toTimeString().slice(0, 8);
   const reason = entry.err?.message && entry.err.message !== entry.msg ? `: ${entry.err.message}` : '';
-  return `${time} ${name.padEnd(5)} ${entry.msg ?? ''}${reason}`;
+  return `${time} ${name.padEnd(5)} ${entry.msg ?? ''}${reason}${detailsOf(entry)}`;
+}
+
+/**
+ * The plain fields of an entry, beside those of every entry.
+ * @param {object} entry
+ */
+function detailsOf(entry) {
+  const common = new Set(['level', 'time', 'app', 'instance', 'msg', 'err', 'pid', 'hostname']);
+  const fields = Object.entries(entry).filter(
+    ([name, value]) => !common.has(name) && ['string', 'number', 'boolean'].includes(typeof value),
+  );
+  return fields.length > 0 ? ` (${fields.map(([name, value]) => `${name} ${value}`).join(', ')})` : '';
 }
