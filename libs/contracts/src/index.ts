@@ -21,7 +21,18 @@ export {
   parseTarget,
   type Target,
 } from './permission.js';
-export { formatPosition, makeEpoch, type Position, parsePosition, type StreamRecord } from './position.js';
+export {
+  CURSOR_LIMIT,
+  type Cursor,
+  formatCursor,
+  formatPosition,
+  makeEpoch,
+  type Position,
+  parseCursor,
+  parsePosition,
+  reachedBy,
+  type StreamRecord,
+} from './position.js';
 export {
   isPrivileged,
   type Permissions,
