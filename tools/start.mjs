@@ -187,7 +187,7 @@ function welcome(url, token, envFile) {
     message: { author: 'alice', target: 'bob', community: 'chess-club' },
   });
   return `
-Ready after ${seconds} s: ${url}   (logs: ${join(home, 'logs')})
+Ready after ${seconds} s: ${url}   (API: ${url}/docs, logs: ${join(home, 'logs')})
 
 A token of the audience demo, role service, valid for ${TOKEN_DAYS} days:
 ${token}

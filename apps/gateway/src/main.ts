@@ -7,6 +7,7 @@ import { GatewayCore } from './core.js';
 import { CourierAdapter } from './faces/courier/courier.adapter.js';
 import { GatewayModule } from './gateway.module.js';
 import { CountingProblemFilter } from './http/counting-problem-filter.js';
+import { serveDocs } from './http/docs.js';
 import { createAdapter } from './http/server.js';
 
 await runMain(async () => {
@@ -38,6 +39,7 @@ await runMain(async () => {
       strictPreflight: false,
     });
   }
+  serveDocs(app);
   // HTTP first: /health/ready says what is still missing.
   await app.listen(config.port, config.host).catch((error: NodeJS.ErrnoException) => {
     throw listenError(error, config.host, config.port);

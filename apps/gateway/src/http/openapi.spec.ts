@@ -1,0 +1,42 @@
+import 'reflect-metadata';
+import { describe, expect, it } from '@jest/globals';
+import { RequestMethod } from '@nestjs/common';
+import { AudienceController } from '../faces/courier/audience.controller.js';
+import { HookController } from '../faces/courier/hook.controller.js';
+import { SignController } from '../faces/courier/sign.controller.js';
+import { TopicController } from '../faces/courier/topic.controller.js';
+import { InboxController } from '../faces/inbox/inbox.controller.js';
+import { OPENAPI } from './openapi.js';
+
+const controllers = [AudienceController, HookController, SignController, TopicController, InboxController];
+
+/** `GET /v1/topic` for each handler of a controller, as Nest would route it. */
+function callsOf(controller: (typeof controllers)[number]): string[] {
+  const base: string = Reflect.getMetadata('path', controller);
+  const names = Object.getOwnPropertyNames(controller.prototype).filter((name) => name !== 'constructor');
+  return names.flatMap((name) => {
+    const handler = (controller.prototype as unknown as Record<string, object>)[name]!;
+    const path: string | undefined = Reflect.getMetadata('path', handler);
+    if (path === undefined) return [];
+    const method = RequestMethod[Reflect.getMetadata('method', handler) as number];
+    const whole = `/${base}/${path}`.replace(/\/+/g, '/').replace(/(.)\/$/, '$1');
+    return [`${method} ${whole.replace(/:(\w+)/g, '{$1}')}`];
+  });
+}
+
+describe('the OpenAPI document', () => {
+  it('has every call of the controllers, and no other', () => {
+    const documented = Object.entries(OPENAPI.paths).flatMap(([path, methods]) =>
+      Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
+    );
+    expect(documented.sort()).toEqual(controllers.flatMap(callsOf).sort());
+  });
+
+  it('refers to nothing that it does not hold', () => {
+    const names = [...JSON.stringify(OPENAPI).matchAll(/#\/components\/schemas\/(\w+)/g)].map(
+      ([, name]) => name,
+    );
+    expect(names.length).toBeGreaterThan(10);
+    expect(Object.keys(OPENAPI.components.schemas)).toEqual(expect.arrayContaining(names));
+  });
+});
