@@ -216,6 +216,16 @@ describe('tokens', () => {
     await bob.settle();
     expect(bob.closed).toBeUndefined();
   });
+
+  it('do not all end because the one that was meant is misspelled', async () => {
+    const { as, token } = await tenant();
+    const admin = await as('root', { role: 'admin' });
+    const jwt = await token('ann', { jti: 'j-1', iat: now() - 10 });
+    for (const body of [{ tokenID: 'j-1' }, { tokenId: null }, { sub: null, issuedBefore: 0 }]) {
+      expectProblem(await admin('POST', '/v1/revocations', body), 'request_invalid', 422);
+    }
+    expect((await call(base, jwt, 'GET', '/v1/topic')).status).toBe(200);
+  });
 });
 
 describe('the way to a socket', () => {

@@ -20,7 +20,8 @@ import { Caller, CallerGuard, CallerToken } from '../../http/caller.js';
 /** The body of `POST /v1/revocations`: without the audience, which is the token's. */
 class RevokeBody extends OmitType(RevokeRequest, ['audience'] as const) {}
 
-const bodyPipe = validationPipe();
+/** An empty body ends all tokens of the audience: a misspelled one must not count as empty. */
+const bodyPipe = validationPipe({ forbidNonWhitelisted: true });
 
 @Controller('v1')
 @UseGuards(CallerGuard)
@@ -57,7 +58,7 @@ export class SignController {
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<object> {
     if (principal.role !== 'admin') throw new ProblemError('forbidden', 'Revocation is for role admin');
-    const body: RevokeBody = await bodyPipe.transform(objectBody(raw), {
+    const body: RevokeBody = await bodyPipe.transform(withoutNulls(objectBody(raw)), {
       type: 'body',
       metatype: RevokeBody,
     });
@@ -69,4 +70,12 @@ export class SignController {
     reply.code(effective ? 200 : 202);
     return body;
   }
+}
+
+function withoutNulls(body: Record<string, unknown>): Record<string, unknown> {
+  const errors = ['tokenId', 'sub', 'issuedBefore']
+    .filter((name) => body[name] === null)
+    .map((name) => ({ path: `/${name}`, message: 'must not be null' }));
+  if (errors.length === 0) return body;
+  throw new ProblemError('request_invalid', 'The request does not have the expected form', { errors });
 }
