@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync, readlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -161,14 +162,20 @@ function isServerOf(pid, { program, directory }) {
   }
 }
 
-/** A loopback port that is free now. */
+/**
+ * A loopback port that is free now. Not one of those that systems give to outgoing connections: these would take it
+ * before it is used, or while the server on it is restarted.
+ */
 export async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = /** @type {import('node:net').AddressInfo} */ (server.address());
-  server.close();
-  await once(server, 'close');
-  return port;
+  for (;;) {
+    const port = randomInt(10_000, 32_768);
+    try {
+      await assertPortFree(port, 'PORT', 'a server');
+      return port;
+    } catch (error) {
+      if (!(error instanceof PortInUseError)) throw error;
+    }
+  }
 }
 
 /** A port that somebody else holds; the message names the setting to change. */
