@@ -48,7 +48,7 @@ async function start() {
   await running.checkPort();
   const { NATS_URL, DATABASE_URL } = process.env;
   if (!NATS_URL) {
-    await step('find nats-server', () => ensureNatsServer());
+    await step('find nats-server', () => ensureNatsServer((line) => console.log(`\r  … ${line}`)));
     await step('start NATS', () => running.startNats());
   }
   if (!DATABASE_URL) await step('start PostgreSQL', () => running.startPostgres());

@@ -245,7 +245,8 @@ export async function ensureNatsServer(log = () => {}) {
   throw new Error(
     [
       'No nats-server program was found, and this machine’s package manager did not bring one.',
-      'Install it (https://github.com/nats-io/nats-server/releases) and set NATS_SERVER_BIN to its path,',
+      ...(onPath('apt-get') && !root ? ['Install it with: sudo apt-get install nats-server'] : []),
+      'Or get it from https://github.com/nats-io/nats-server/releases and set NATS_SERVER_BIN to its path,',
       'or run one elsewhere and set NATS_URL, for example:',
       '  docker run -p 4222:4222 nats:2.12 -js',
       '  NATS_URL=nats://127.0.0.1:4222 npm start',
