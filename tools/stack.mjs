@@ -49,8 +49,8 @@ export class Stack {
     this.url = `http://127.0.0.1:${this.port}`;
     const kept = keptSecrets(join(home, 'secrets.json'));
     this.secrets = {
-      jwt: env.JWT_SECRET ?? kept.jwt,
-      key: env.KEY_SECRET ?? kept.key,
+      jwt: env.JWT_SECRET || kept.jwt,
+      key: env.KEY_SECRET || kept.key,
       database: kept.database,
     };
   }
