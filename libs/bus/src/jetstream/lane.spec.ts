@@ -52,6 +52,20 @@ describe('a lane', () => {
     expect(lane.release().map(({ sequence }) => sequence)).toEqual([5]);
   });
 
+  it('looks twice at a copy that says another was before it than the last: a delete, or a forgery', () => {
+    const deleted = new Lane<number>(0);
+    for (const one of [copy(1, 0), copy(4, 1)]) deleted.offer(one);
+    expect(deleted.offer(copy(7, 1))).toBe('held');
+    deleted.learn(7);
+    expect(deleted.release().map(({ sequence }) => sequence)).toEqual([7]);
+
+    const forged = new Lane<number>(0);
+    for (const one of [copy(1, 0), copy(4, 1)]) forged.offer(one);
+    expect(forged.offer(copy(9_999, 1))).toBe('held');
+    forged.learn(null);
+    expect([forged.release(), forged.behind, forged.offer(copy(5, 4))]).toEqual([[], false, 'next']);
+  });
+
   it('takes what is missing from the leader, one after the other', () => {
     const lane = new Lane<number>(0);
     lane.offer(copy(1, 0));

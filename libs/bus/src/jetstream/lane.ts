@@ -85,9 +85,9 @@ export class Lane<T> {
     return false;
   }
 
-  /** A predecessor of 0 after something was passed on can be a delete or a loss: both are worth a look. */
+  /** After something was passed on, another predecessor is a delete, a loss or a forgery: all are worth a look. */
   #follows({ previous }: Copy<T>): boolean {
-    return previous <= this.#last && !(previous === 0 && this.#passedAny);
+    return this.#passedAny ? previous === this.#last : previous <= this.#last;
   }
 
   #pass(sequence: number): void {
