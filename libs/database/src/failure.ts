@@ -4,7 +4,6 @@ import { QueryRunnerAlreadyReleasedError, QueryRunnerProviderAlreadyReleasedErro
 interface Failure {
   readonly code?: unknown;
   readonly message?: unknown;
-  readonly constraint?: unknown;
   readonly driverError?: unknown;
   readonly cause?: unknown;
   readonly errors?: unknown;
@@ -54,14 +53,6 @@ export function isUnavailable(error: unknown): boolean {
     // The connection broke between two statements of a transaction.
     if (failure instanceof QueryRunnerAlreadyReleasedError) return true;
     if (failure instanceof QueryRunnerProviderAlreadyReleasedError) return true;
-  }
-  return false;
-}
-
-/** Whether an error is a broken unique constraint or index: any, or the one of that name. */
-export function isUniqueViolation(error: unknown, constraint?: string): boolean {
-  for (const failure of within(error)) {
-    if (failure.code === '23505') return constraint === undefined || failure.constraint === constraint;
   }
   return false;
 }

@@ -6,5 +6,5 @@ export {
   type WatchDatabaseOptions,
   watchDatabase,
 } from './data-source.js';
-export { isConflict, isUnavailable, isUniqueViolation } from './failure.js';
+export { isConflict, isUnavailable } from './failure.js';
 export { type TransactionOptions, withTransaction } from './transaction.js';

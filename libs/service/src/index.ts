@@ -75,7 +75,6 @@ export {
   RpcServer,
   type RpcServerOptions,
   rpcServerOptions,
-  rpcSubject,
 } from './rpc.js';
 export { type Budgets, PHASES, type Phase, Shutdown, ShutdownBegan, type Step } from './shutdown.js';
 export { StartError } from './start-error.js';

@@ -9,7 +9,7 @@ import { IsEmail, IsString } from 'class-validator';
 import { Health } from './health.js';
 import { createLogger } from './logger.js';
 import { connectNats, type NatsLink } from './nats.js';
-import { RpcClient, RpcProblemFilter, rpcServerOptions, rpcSubject } from './rpc.js';
+import { RpcClient, RpcProblemFilter, rpcServerOptions } from './rpc.js';
 import { validationPipe } from './validation.js';
 
 class Invitation {
@@ -27,18 +27,18 @@ let slowCall = { begun: () => {}, release: Promise.resolve() };
 function replica(id: string): new () => object {
   @Controller()
   class Calls {
-    @MessagePattern(rpcSubject('demo', 'echo'))
+    @MessagePattern('ph-rpc.demo.echo')
     echo(@Payload() { text }: { text: string }) {
       answered.push(id);
       return { text, by: id };
     }
 
-    @MessagePattern(rpcSubject('demo', 'invite'))
+    @MessagePattern('ph-rpc.demo.invite')
     invite(@Payload() invitation: Invitation) {
       return { invited: invitation.email };
     }
 
-    @MessagePattern(rpcSubject('demo', 'fail'))
+    @MessagePattern('ph-rpc.demo.fail')
     fail(@Payload() { code }: { code: ProblemCode }) {
       throw new ProblemError(code, 'as asked', {
         errors: [{ path: '/code', message: 'asked' }],
@@ -46,23 +46,23 @@ function replica(id: string): new () => object {
       });
     }
 
-    @MessagePattern(rpcSubject('demo', 'break'))
+    @MessagePattern('ph-rpc.demo.break')
     async break() {
       await Promise.resolve();
       throw new Error('the database password is sesame');
     }
 
-    @MessagePattern(rpcSubject('demo', 'refuse'))
+    @MessagePattern('ph-rpc.demo.refuse')
     refuse() {
       throw Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' });
     }
 
-    @MessagePattern(rpcSubject('demo', 'forget'))
+    @MessagePattern('ph-rpc.demo.forget')
     forget() {
       return undefined;
     }
 
-    @MessagePattern(rpcSubject('demo', 'slow'))
+    @MessagePattern('ph-rpc.demo.slow')
     async slow() {
       slowCall.begun();
       await slowCall.release;
@@ -140,7 +140,7 @@ describe('a call to an app with two replicas', () => {
     const rpc = await client();
     const texts = Array.from({ length: 100 }, (_, index) => `call ${index}`);
     const replies = await Promise.all(
-      texts.map((text) => rpc.call<object, { text: string }>(rpcSubject('demo', 'echo'), { text })),
+      texts.map((text) => rpc.call<object, { text: string }>('ph-rpc.demo.echo', { text })),
     );
     expect(replies.map(({ text }) => text)).toEqual(texts);
     expect(answered.length).toBe(100);
@@ -152,7 +152,7 @@ describe('a call to an app with two replicas', () => {
     await serve('two');
     const rpc = await client();
     await first.close();
-    for (let call = 0; call < 10; call += 1) await rpc.call(rpcSubject('demo', 'echo'), { text: 'x' });
+    for (let call = 0; call < 10; call += 1) await rpc.call('ph-rpc.demo.echo', { text: 'x' });
     expect(new Set(answered)).toEqual(new Set(['two']));
   });
 });
@@ -160,14 +160,12 @@ describe('a call to an app with two replicas', () => {
 describe('what a call answers', () => {
   it('is nothing when the handler returns nothing', async () => {
     await serve('one');
-    expect(await (await client()).call(rpcSubject('demo', 'forget'), undefined)).toBeUndefined();
+    expect(await (await client()).call('ph-rpc.demo.forget', undefined)).toBeUndefined();
   });
 
   it('is the error of the catalogue that the other app threw, with its findings', async () => {
     await serve('one');
-    const problem = await problemOf(
-      (await client()).call(rpcSubject('demo', 'fail'), { code: 'topic_conflict' }),
-    );
+    const problem = await problemOf((await client()).call('ph-rpc.demo.fail', { code: 'topic_conflict' }));
     expect(problem).toMatchObject({
       code: 'topic_conflict',
       detail: 'as asked',
@@ -178,9 +176,7 @@ describe('what a call answers', () => {
 
   it('is request_invalid with a pointer for each finding when the body is not valid', async () => {
     await serve('one');
-    const problem = await problemOf(
-      (await client()).call(rpcSubject('demo', 'invite'), { email: 'nowhere' }),
-    );
+    const problem = await problemOf((await client()).call('ph-rpc.demo.invite', { email: 'nowhere' }));
     expect(problem.code).toBe('request_invalid');
     expect(problem.errors).toEqual([
       { path: '/name', message: 'name must be a string' },
@@ -190,7 +186,7 @@ describe('what a call answers', () => {
 
   it('is internal for anything else, logged where it happened and told to nobody', async () => {
     await serve('one');
-    const problem = await problemOf((await client()).call(rpcSubject('demo', 'break'), {}));
+    const problem = await problemOf((await client()).call('ph-rpc.demo.break', {}));
     expect(problem.code).toBe('internal');
     expect(problem.detail).not.toContain('sesame');
     expect(lines).toContainEqual(
@@ -200,7 +196,7 @@ describe('what a call answers', () => {
 
   it("is what the app makes of its own dependencies' failures", async () => {
     await serve('one');
-    const problem = await problemOf((await client()).call(rpcSubject('demo', 'refuse'), {}));
+    const problem = await problemOf((await client()).call('ph-rpc.demo.refuse', {}));
     expect(problem).toMatchObject({ code: 'unavailable', detail: 'The database is away' });
   });
 });
@@ -208,7 +204,7 @@ describe('what a call answers', () => {
 describe('a call that nobody answers is unavailable', () => {
   it('at once when no replica is there', async () => {
     const began = performance.now();
-    expect((await problemOf((await client()).call(rpcSubject('demo', 'echo'), {}))).code).toBe('unavailable');
+    expect((await problemOf((await client()).call('ph-rpc.demo.echo', {}))).code).toBe('unavailable');
     expect(performance.now() - began).toBeLessThan(1_000);
   });
 
@@ -218,7 +214,7 @@ describe('a call that nobody answers is unavailable', () => {
       release = resolve;
     });
     await serve('one');
-    const slow = (await client()).call(rpcSubject('demo', 'slow'), {}, { timeoutMs: 50 });
+    const slow = (await client()).call('ph-rpc.demo.slow', {}, { timeoutMs: 50 });
     expect(await problemOf(slow)).toMatchObject({
       code: 'unavailable',
       detail: expect.stringContaining('in time'),
@@ -236,11 +232,11 @@ describe('a call that nobody answers is unavailable', () => {
     });
     await serve('one');
     const rpc = await client();
-    const slow = problemOf(rpc.call(rpcSubject('demo', 'slow'), {}, { timeoutMs: 20_000 }));
+    const slow = problemOf(rpc.call('ph-rpc.demo.slow', {}, { timeoutMs: 20_000 }));
     await begun;
     await nats.kill();
     expect((await slow).code).toBe('unavailable');
-    expect((await problemOf(rpc.call(rpcSubject('demo', 'echo'), {}))).detail).toBe('NATS is away');
+    expect((await problemOf(rpc.call('ph-rpc.demo.echo', {}))).detail).toBe('NATS is away');
     release();
   });
 
@@ -255,7 +251,7 @@ describe('a call that nobody answers is unavailable', () => {
     await nats.start();
     await back;
     await Promise.all(links.map((link) => link.connection.flush()));
-    expect(await rpc.call(rpcSubject('demo', 'echo'), { text: 'again' })).toMatchObject({ text: 'again' });
+    expect(await rpc.call('ph-rpc.demo.echo', { text: 'again' })).toMatchObject({ text: 'again' });
   });
 });
 
@@ -266,7 +262,7 @@ describe('a server that closes', () => {
     });
     slowCall.release = begun.then(() => sleep(50));
     const app = await serve('one');
-    const slow = (await client()).call(rpcSubject('demo', 'slow'), {});
+    const slow = (await client()).call('ph-rpc.demo.slow', {});
     await begun;
     await app.close();
     expect(await slow).toEqual({ done: true });

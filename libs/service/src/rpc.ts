@@ -20,11 +20,6 @@ import type { NatsLink } from './nats.js';
  * them as one queue group named after the app.
  */
 
-/** The subject of a call, for `@MessagePattern` and {@link RpcClient.call}. */
-export function rpcSubject<A extends string, C extends string>(app: A, call: C): `ph-rpc.${A}.${C}` {
-  return `ph-rpc.${app}.${call}`;
-}
-
 /** What an app needs to answer calls. */
 export interface RpcServerOptions {
   readonly nats: NatsLink;
