@@ -1,13 +1,19 @@
-/** The last sequence of a stream, asked of its leader, with one question for all who ask at the same time. */
+/** First and last sequence of a stream, asked of its leader: one question for all who ask at the same time. */
 import type { JetStreamManager } from '@nats-io/jetstream';
 import { ProblemError } from '@posthorn/contracts';
 import type { InFlight } from './in-flight.js';
+
+/** What a stream holds. `first` is beyond `last` where it holds nothing. */
+export interface Extent {
+  readonly first: number;
+  readonly last: number;
+}
 
 export class Horizon {
   readonly #jsm: JetStreamManager;
   readonly #stream: string;
   readonly #inFlight: InFlight;
-  #next: Promise<number> | undefined;
+  #next: Promise<Extent> | undefined;
 
   constructor(jsm: JetStreamManager, stream: string, inFlight: InFlight) {
     this.#jsm = jsm;
@@ -21,12 +27,20 @@ export class Horizon {
    * is stored later is heard by them.
    * @throws ProblemError `unavailable`
    */
-  ask(): Promise<number> {
-    this.#next ??= new Promise<number>((resolve, reject) => {
+  async ask(): Promise<number> {
+    return (await this.extent()).last;
+  }
+
+  /**
+   * As {@link ask}, with the first sequence too.
+   * @throws ProblemError `unavailable`
+   */
+  extent(): Promise<Extent> {
+    this.#next ??= new Promise<Extent>((resolve, reject) => {
       setImmediate(() => {
         this.#next = undefined;
         this.#inFlight.untilLost(this.#jsm.streams.info(this.#stream)).then(
-          (info) => resolve(info.state.last_seq),
+          ({ state }) => resolve({ first: state.first_seq, last: state.last_seq }),
           (cause) => reject(new ProblemError('unavailable', 'The event store does not answer', { cause })),
         );
       });

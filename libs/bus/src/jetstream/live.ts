@@ -5,7 +5,7 @@
  */
 import type { JetStreamManager, StoredMsg } from '@nats-io/jetstream';
 import type { Msg, MsgHdrs, NatsConnection, Subscription } from '@nats-io/transport-node';
-import { liveSubject, type Position, STREAMS, type StoredSubject, storedSubject } from '@posthorn/contracts';
+import { liveSubject, type Position, type StoredSubject, storedSubject } from '@posthorn/contracts';
 import type { BusObserver, DropReason, Interest, LiveHandler, LiveSubscription } from '../port.js';
 import type { DurableParts } from './durable.js';
 import type { Epochs } from './epochs.js';
@@ -14,6 +14,7 @@ import { headersOf } from './headers.js';
 import type { Horizon } from './horizon.js';
 import type { InFlight } from './in-flight.js';
 import { Lane } from './lane.js';
+import { nextStored, storedHeaders } from './leader.js';
 
 export interface LiveParts {
   readonly nc: NatsConnection;
@@ -113,7 +114,7 @@ export function subscribeLive(parts: LiveParts, interest: Interest, handler: Liv
       const after = lane.last;
       let stored: StoredMsg | null;
       try {
-        stored = await nextStored(path, after);
+        stored = await nextStored(parts, scope, storedPrefix + path, after);
       } catch {
         // NATS or the stream's leader is away: nothing later goes out before it has said what is missing.
         await pause(PAUSE);
@@ -128,12 +129,6 @@ export function subscribeLive(parts: LiveParts, interest: Interest, handler: Liv
       release(path, lane);
     }
   };
-
-  /** Asked of the leader: what a follower does not have proves nothing. */
-  const nextStored = (path: string, after: number): Promise<StoredMsg | null> =>
-    parts.inFlight.untilLost(
-      parts.jsm.streams.getMessage(STREAMS[scope].name, nextOn(storedPrefix + path, after)),
-    );
 
   const deliver = (path: string, sequence: number, { headers, data }: Content): DropReason | undefined => {
     const source: StoredSubject = { audience, scope, instance: scope === 'local' ? instance : null, path };
@@ -184,20 +179,6 @@ export function subscribeLive(parts: LiveParts, interest: Interest, handler: Liv
   const started = start();
   started.catch(() => {});
   return { started, close };
-}
-
-function storedHeaders(stored: StoredMsg): MsgHdrs | undefined {
-  return headersOf({
-    get headers() {
-      return stored.header;
-    },
-  });
-}
-
-/** The query for the first message on a subject after a sequence, which the client's types leave out. */
-function nextOn(subject: string, after: number): { seq: number } {
-  const query: { seq: number; next_by_subj: string } = { seq: after + 1, next_by_subj: subject };
-  return query;
 }
 
 function pause(ms: number): Promise<void> {
