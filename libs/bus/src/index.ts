@@ -2,6 +2,7 @@
 export { DEAD_HEADER, type DeadLetter, readDeadLetter } from './dead-letters.js';
 export { checkEventId } from './jetstream/event-id.js';
 export { JetStreamBus, type JetStreamBusOptions } from './jetstream/jetstream-bus.js';
+export { judgePosition, type RetentionBound, type StreamExtent } from './jetstream/resume.js';
 export {
   describeDifference,
   inspectStreams,
@@ -30,10 +31,14 @@ export type {
   DurableHandler,
   DurableOptions,
   DurableSubscription,
+  History,
   Interest,
   LiveHandler,
   LiveSubscription,
   Receipt,
+  ResumeHandler,
+  Resumption,
+  ResumptionStart,
 } from './port.js';
 export {
   connectPubSub,

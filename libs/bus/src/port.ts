@@ -2,7 +2,7 @@
  * The bus port: what apps, faces and the SDK ask of the event bus. Its one driver is JetStream
  * (`jetstream/jetstream-bus.ts`).
  */
-import type { Position, Scope, Topic } from '@posthorn/contracts';
+import type { Cursor, Position, Scope, Topic } from '@posthorn/contracts';
 
 /** An event on its way in. */
 export interface Draft {
@@ -73,6 +73,48 @@ export interface LiveSubscription {
   close(): void;
 }
 
+/**
+ * Stored events, in the order of the stream, each once; rejected ones are left out. To be iterated once: the
+ * next ones are read when they are asked for. The iteration rejects with `unavailable` where the stream's
+ * leader does not answer for some seconds, or drops what was not read yet; what came before is complete.
+ */
+export interface History extends AsyncIterable<BusEvent> {
+  /**
+   * False where events after the position are not kept any more, or it is not of this stream: then the history
+   * begins with the oldest that is kept.
+   */
+  readonly recovered: boolean;
+  /** The place after which it begins. */
+  readonly after: Position;
+  /** Ends the iteration at once. */
+  close(): void;
+}
+
+/**
+ * Takes events, in order for each topic. While catching up each is waited for before the next. Once caught up
+ * it is a {@link LiveHandler}: nothing is waited for. MUST NOT throw or reject.
+ */
+export type ResumeHandler = (event: BusEvent) => void | Promise<void>;
+
+export interface ResumptionStart {
+  /** The place after which delivery begins. */
+  readonly position: Position;
+  /** As {@link History.recovered}. */
+  readonly recovered: boolean;
+}
+
+export interface Resumption {
+  /** Resolves before the first event. Rejects with `unavailable` when the stream's leader cannot be asked. */
+  readonly started: Promise<ResumptionStart>;
+  /**
+   * Resolves once events flow live. Rejects with `unavailable` where history broke off: nothing is delivered
+   * any more, and what was delivered is complete, so that the last position can be resumed from.
+   */
+  readonly caughtUp: Promise<void>;
+  /** Ends it at once; nothing is delivered afterwards. */
+  close(): void;
+}
+
 /** Handles one event of a durable consumer. A throw means redelivery, or a dead letter: see settlement.ts. */
 export type DurableHandler = (event: BusEvent, delivery: Delivery) => Promise<void>;
 
@@ -134,6 +176,20 @@ export interface Bus {
 
   /** A place in the stream up to which everything was stored before this call, asked of the stream's leader. */
   horizon(scope: Scope): Promise<Position>;
+
+  /**
+   * Stored events after a position or cursor, up to a place. Callers who ask for the same filter from nearby
+   * places at about the same time share one reading. For a splice with live events `until` is asked for after
+   * the live subscription was made: its `started`, or {@link horizon}.
+   * @throws ProblemError `unavailable`
+   */
+  history(interest: Interest, since: Cursor, until: Position): Promise<History>;
+
+  /**
+   * {@link history} and then {@link live}, spliced: each event after the position once, in order for each topic,
+   * no gap and no duplicate between the two. A slow handler holds up the reading of history, and no memory.
+   */
+  resume(interest: Interest, since: Cursor, handler: ResumeHandler): Resumption;
 
   /**
    * Binds to a durable consumer, creating it where it is missing; a new one begins with the oldest event that

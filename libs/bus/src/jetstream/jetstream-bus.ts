@@ -1,7 +1,7 @@
 /** The JetStream driver of the bus port: one per process, wired from small parts. */
 import { type JetStreamClient, type JetStreamManager, jetstream, jetstreamManager } from '@nats-io/jetstream';
 import type { NatsConnection } from '@nats-io/transport-node';
-import { type Position, type Scope, STREAMS } from '@posthorn/contracts';
+import { type Cursor, type Position, type Scope, STREAMS } from '@posthorn/contracts';
 import type {
   Bus,
   BusObserver,
@@ -9,19 +9,25 @@ import type {
   DurableHandler,
   DurableOptions,
   DurableSubscription,
+  History,
   Interest,
   LiveHandler,
   LiveSubscription,
   Receipt,
+  ResumeHandler,
+  Resumption,
 } from '../port.js';
 import { consumeDurably, type DurableParts } from './durable.js';
 import { Epochs } from './epochs.js';
 import { EventReader } from './event-reader.js';
+import type { HistoryParts } from './history.js';
 import { Horizon } from './horizon.js';
 import { InFlight } from './in-flight.js';
 import { subscribeLive } from './live.js';
 import { Publisher } from './publisher.js';
 import { registryLookup } from './registry-lookup.js';
+import { openHistory, resume } from './resume.js';
+import { SharedHistory } from './shared-history.js';
 import { TopicDirectory } from './topic-directory.js';
 
 export interface JetStreamBusOptions {
@@ -52,6 +58,7 @@ export class JetStreamBus implements Bus {
   readonly #horizons: Record<Scope, Horizon>;
   readonly #log: DurableParts['log'];
   readonly #inFlight: InFlight;
+  readonly #shared = new SharedHistory(({ scope }) => this.#historyParts(scope));
 
   private constructor(options: JetStreamBusOptions, jsm: JetStreamManager) {
     const { nc, instance, connected, ackTimeout } = options;
@@ -116,6 +123,14 @@ export class JetStreamBus implements Bus {
     return { epoch: this.#epochs.of(scope), sequence };
   }
 
+  history(interest: Interest, since: Cursor, until: Position): Promise<History> {
+    return openHistory(this.#historyParts(interest.scope), this.#shared, interest, since, until);
+  }
+
+  resume(interest: Interest, since: Cursor, handler: ResumeHandler): Resumption {
+    return resume(this, interest, since, handler);
+  }
+
   consume(options: DurableOptions, handler: DurableHandler): DurableSubscription {
     return consumeDurably(
       {
@@ -131,6 +146,20 @@ export class JetStreamBus implements Bus {
       options,
       handler,
     );
+  }
+
+  #historyParts(scope: Scope): HistoryParts {
+    return {
+      js: this.js,
+      jsm: this.jsm,
+      inFlight: this.#inFlight,
+      reader: this.#reader,
+      topics: this.topics,
+      epochs: this.#epochs,
+      horizon: this.#horizons[scope],
+      instance: this.instance,
+      observer: this.#observer,
+    };
   }
 
   /** Stops following topics and epochs. The connection belongs to whoever opened it. */

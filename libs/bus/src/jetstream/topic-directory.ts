@@ -15,6 +15,7 @@ import {
   type Finding,
   type LookupReply,
   type LookupRequest,
+  matchesFilter,
   type PayloadCheck,
   ProblemError,
   type Topic,
@@ -116,6 +117,21 @@ export class TopicDirectory {
   /** The registration in the copy, for edges that cannot wait. */
   cached(audience: string, path: string): TopicRecord | undefined {
     return this.#topics.get(topicKey(audience, path))?.record;
+  }
+
+  /**
+   * The shortest retention of the topics that a path filter takes, in seconds; undefined where none has one.
+   * Of the copy alone: a topic that it does not hold is kept as long as its stream keeps it.
+   */
+  retention(audience: string, filter: string): number | undefined {
+    if (!/[*>]/.test(filter)) return this.cached(audience, filter)?.retention;
+    let shortest: number | undefined;
+    for (const { record } of this.#topics.values()) {
+      if (record.retention === undefined || record.audience !== audience) continue;
+      if (record.retention >= (shortest ?? Number.POSITIVE_INFINITY)) continue;
+      if (matchesFilter(filter, record.path)) shortest = record.retention;
+    }
+    return shortest;
   }
 
   /** What is wrong with a payload by its topic's schema: the catalogue's, or the registered one. */
