@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import type { Position } from '@posthorn/contracts';
-import { parseTopic, STREAMS } from '@posthorn/contracts';
+import type { JsMsg } from '@nats-io/jetstream';
+import { type Position, parseTopic, STREAMS } from '@posthorn/contracts';
 import {
   eventually,
   openBus,
@@ -223,17 +223,20 @@ describe('history', () => {
 });
 
 describe('a consumer that does not tell everything', () => {
+  const some = (places: number[]) => places.filter((n) => n % 7 !== 0);
   it.each([
-    ['skips', (taken: number[]) => taken.filter((n) => n % 7 !== 0)],
-    ['ends early', (taken: number[]) => taken.slice(0, 5)],
-    ['says nothing', () => []],
-  ])('and %s is noticed', async (_, keep) => {
+    ['loses some', some, false],
+    ['ends early', (places: number[]) => places.slice(0, 5), false],
+    ['says nothing', () => [], false],
+    ['lives on a follower and skips some', some, true],
+  ])('because it %s is noticed', async (_, keep, onFollower) => {
     await using reader = await openBus(nats);
     const { sequence, epoch } = await process.bus.horizon('global');
     const stored = await store(400);
-    spoilConsumers(reader, keep);
+    const spoilt = spoilConsumers(reader, keep, onFollower);
     const until = { epoch, sequence: stored.at(-1)! };
     expect(sequencesOf(await read(sequence, reader, name, until))).toEqual(stored);
+    expect(spoilt.messages).toBeGreaterThan(0);
   });
 });
 
@@ -306,25 +309,38 @@ function countConsumers({ bus }: TestBus): () => number {
   };
 }
 
-/** Lets a process hear only some of what its consumers send: `keep` is given the places in a batch. */
-function spoilConsumers({ bus }: TestBus, keep: (places: number[]) => number[]): void {
+/**
+ * Lets a process hear only some of what its consumers send: `keep` is given the places in a batch. One on a
+ * follower does not let it show: it numbers its messages without a gap.
+ */
+function spoilConsumers({ bus }: TestBus, keep: (places: number[]) => number[], onFollower: boolean) {
   const { consumers: api } = bus.js;
   const { getConsumerFromInfo } = api;
+  const spoilt = { messages: 0 };
   api.getConsumerFromInfo = (info) => {
+    if (onFollower) info.cluster = { name: 'cluster', leader: 'follower' };
     const consumer = getConsumerFromInfo.call(api, info);
     const { fetch } = consumer;
+    let sent = 0;
     consumer.fetch = async (options) => {
       const messages = await fetch.call(consumer, options);
       const iterate = messages[Symbol.asyncIterator].bind(messages);
       messages[Symbol.asyncIterator] = async function* () {
-        const all = [];
+        const all: JsMsg[] = [];
         for await (const message of { [Symbol.asyncIterator]: iterate }) all.push(message);
-        for (const place of keep(all.map((_, i) => i))) yield all[place]!;
+        const kept = keep(all.map((_, i) => i)).map((place) => all[place]!);
+        spoilt.messages += all.length - kept.length;
+        for (const message of kept) {
+          const deliverySequence = onFollower ? ++sent : message.info.deliverySequence;
+          const value = { ...message.info, deliverySequence };
+          yield Object.create(message, { info: { value } }) as JsMsg;
+        }
       };
       return messages;
     };
     return consumer;
   };
+  return spoilt;
 }
 
 /** What a reader without a connection could not remove goes after some idle seconds; a test does not wait for that. */

@@ -2,14 +2,16 @@
  * Stored events of a filter, in the order of the stream (docs/protocols/events.md, "Order, gaps, positions").
  *
  * A few are asked one by one of the stream's leader: no consumer is made for them. What goes on is pulled
- * through an ephemeral consumer, which the server may place on a follower and which may skip or end early: so
- * each jump in its sequences is held against the leader, and only the leader says that nothing follows.
+ * through an ephemeral consumer, and held against the leader: one that lives where the stream's leader is reads
+ * what the leader has; of one on a follower each jump in its sequences is asked of the leader, which is slower
+ * by far. Only the leader's own answer says that nothing follows.
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   AckPolicy,
   type Consumer,
+  type ConsumerInfo,
   DeliverPolicy,
   type JetStreamClient,
   type JsMsg,
@@ -21,7 +23,7 @@ import type { BusEvent, BusObserver, Interest } from '../port.js';
 import type { Epochs } from './epochs.js';
 import { type EventReader, isRejection } from './event-reader.js';
 import { headersOf } from './headers.js';
-import type { Horizon } from './horizon.js';
+import type { Extent, Horizon } from './horizon.js';
 import { type LeaderParts, nextStored, storedHeaders } from './leader.js';
 import type { TopicDirectory } from './topic-directory.js';
 
@@ -47,6 +49,8 @@ export interface Page {
 const WALK = 32;
 /** Events in one pull: with the largest payloads there are, 64 MiB. */
 const PULL = 64;
+/** Tries to get a consumer onto the leader: the server places it on any of the stream's replicas. */
+const PLACINGS = 5;
 /** How long a pull may take, in milliseconds: the consumer may have counted what was removed since. */
 const PULL_TIME = 2_000;
 /** How long the server keeps a consumer that nobody pulls from, in milliseconds: longer than a lost connection. */
@@ -106,9 +110,9 @@ class Reading {
   }
 
   async next(until: number): Promise<Page> {
-    const { horizon, epochs } = this.#parts;
+    const { epochs } = this.#parts;
     const messages = this.#walked < WALK ? await this.#walk(until) : await this.#pull(until);
-    const { first } = await this.#ask(() => horizon.extent());
+    const { first } = await this.#extent();
     if (epochs.of(this.#interest.scope) !== this.#epoch) {
       throw new ProblemError('unavailable', 'The event store was replaced while it was read');
     }
@@ -144,10 +148,10 @@ class Reading {
   /** One pull, as far as the leader agrees. What goes wrong here is left to the leader. */
   async #pull(until: number): Promise<Stored[]> {
     try {
-      this.#pulled ??= await Pulled.open(this.#parts, this.#interest, this.#subject, this.place);
+      this.#pulled ??= await this.#openPulled();
       const messages = await this.#pulled.next();
       const beyond = messages.findIndex(({ seq }) => seq > until);
-      // The first beyond the end proves that nothing is left before it.
+      // The first beyond the end shows that nothing is left before it.
       const wanted = beyond === -1 ? messages : messages.slice(0, beyond + 1);
       const proven = await this.#prove(wanted);
       const found = wanted.slice(0, proven).filter(({ seq }) => seq <= until);
@@ -173,9 +177,24 @@ class Reading {
     this.#walked = 0;
   }
 
+  async #openPulled(): Promise<Pulled> {
+    const { leader } = await this.#extent();
+    for (let placing = 1; ; placing++) {
+      const pulled = await Pulled.open(this.#parts, this.#interest, this.#subject, this.place);
+      if (pulled.host === leader || placing === PLACINGS) return pulled;
+      pulled.close();
+    }
+  }
+
+  #extent(): Promise<Extent> {
+    return this.#ask(() => this.#parts.horizon.extent());
+  }
+
   /** How many of these messages, from the first, have nothing stored between them. */
   async #prove(messages: readonly JsMsg[]): Promise<number> {
     const { scope } = this.#interest;
+    // Asked after the messages came: whoever leads now had what it sent, and sent what it had.
+    if (this.#pulled?.host === (await this.#extent()).leader) return messages.length;
     const follows = await Promise.all(
       messages.map(async ({ seq }, i) => {
         const before = messages[i - 1]?.seq ?? this.place;
@@ -223,13 +242,18 @@ class Reading {
 class Pulled {
   readonly #parts: HistoryParts;
   readonly #consumer: Consumer;
+  /** The name of the server that it lives on; undefined outside a cluster. */
+  readonly host: string | undefined;
   /** How many messages the consumer still has, by its own account. */
   #pending: number;
+  /** How many messages the consumer has sent. */
+  #sent = 0;
 
-  private constructor(parts: HistoryParts, consumer: Consumer, pending: number) {
+  private constructor(parts: HistoryParts, consumer: Consumer, info: ConsumerInfo) {
     this.#parts = parts;
     this.#consumer = consumer;
-    this.#pending = pending;
+    this.host = info.cluster?.leader;
+    this.#pending = info.num_pending;
   }
 
   static async open(
@@ -252,14 +276,14 @@ class Pulled {
         num_replicas: 1,
       }),
     );
-    return new Pulled(parts, js.consumers.getConsumerFromInfo(info), info.num_pending);
+    return new Pulled(parts, js.consumers.getConsumerFromInfo(info), info);
   }
 
   get atEnd(): boolean {
     return this.#pending === 0;
   }
 
-  /** The next messages; fewer than there are where the consumer is in trouble, which is its end. */
+  /** The next messages, up to the first that was lost on the way: that is the consumer's end. */
   async next(): Promise<JsMsg[]> {
     if (this.atEnd) return [];
     const wanted = Math.min(PULL, this.#pending);
@@ -273,8 +297,11 @@ class Pulled {
     } finally {
       messages.stop();
     }
-    this.#pending = taken.length < wanted ? 0 : taken.at(-1)!.info.pending;
-    return taken;
+    const lost = taken.findIndex(({ info }, i) => info.deliverySequence !== this.#sent + i + 1);
+    const heard = lost === -1 ? taken : taken.slice(0, lost);
+    this.#sent += heard.length;
+    this.#pending = heard.length < wanted ? 0 : heard.at(-1)!.info.pending;
+    return heard;
   }
 
   /** Not waited for: where the server does not hear it, it removes the idle consumer by itself. */

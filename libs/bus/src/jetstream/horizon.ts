@@ -7,6 +7,8 @@ import type { InFlight } from './in-flight.js';
 export interface Extent {
   readonly first: number;
   readonly last: number;
+  /** The name of the server that leads the stream; undefined outside a cluster. */
+  readonly leader: string | undefined;
 }
 
 export class Horizon {
@@ -40,7 +42,8 @@ export class Horizon {
       setImmediate(() => {
         this.#next = undefined;
         this.#inFlight.untilLost(this.#jsm.streams.info(this.#stream)).then(
-          ({ state }) => resolve({ first: state.first_seq, last: state.last_seq }),
+          ({ state, cluster }) =>
+            resolve({ first: state.first_seq, last: state.last_seq, leader: cluster?.leader }),
           (cause) => reject(new ProblemError('unavailable', 'The event store does not answer', { cause })),
         );
       });
