@@ -1,5 +1,5 @@
 /** `GET /v1/sign`, and revocation. */
-import { Body, Controller, Get, Post, Query, Res, UseGuards } from '@nestjs/common';
+import { Body, Controller, Get, Header, Post, Query, Res, UseGuards } from '@nestjs/common';
 import { OmitType } from '@nestjs/swagger';
 import {
   AUTH_CALLS,
@@ -30,6 +30,7 @@ export class SignController {
 
   /** A key for `/ws` (valid 60 s) with its URL, or with `?for=stream` one for `/v1/stream`. */
   @Get('sign')
+  @Header('cache-control', 'no-store')
   async sign(
     @CallerToken() token: string,
     @Query('for') use: string | undefined,
