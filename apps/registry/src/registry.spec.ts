@@ -125,7 +125,7 @@ function caller(link: NatsLink) {
 }
 
 /** Tries until the assertions hold. */
-async function eventually<T>(attempt: () => Promise<T> | T, budgetMs = 15_000): Promise<T> {
+async function eventually<T>(attempt: () => Promise<T> | T, budgetMs = 25_000): Promise<T> {
   const deadline = Date.now() + budgetMs;
   for (;;) {
     try {
