@@ -258,6 +258,27 @@ describe('those who ask for the same history at once', () => {
     expect(created()).toBe(1);
   });
 
+  it('also with one who comes while it is read, and wants more', async () => {
+    const { epoch } = await process.bus.horizon('global');
+    const stored = await store(1_000);
+    const excerpt = (after: number, until: number) =>
+      process.bus.history(
+        interestIn(name),
+        { epoch, sequence: stored[after]! },
+        { epoch, sequence: stored[until]! },
+      );
+    const first = await excerpt(0, 70);
+    const second = await excerpt(40, 999);
+    const seen: BusEvent[] = [];
+    let more: Promise<BusEvent[]> | undefined;
+    for await (const event of first) {
+      seen.push(event);
+      more ??= collect(second);
+    }
+    expect(sequencesOf(seen)).toEqual(stored.slice(1, 71));
+    expect(sequencesOf(await more!)).toEqual(stored.slice(41));
+  });
+
   it('do not wait for the slowest of them', async () => {
     const { sequence } = await process.bus.horizon('global');
     const stored = await store(1_500);

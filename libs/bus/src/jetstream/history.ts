@@ -157,7 +157,8 @@ class Reading {
       const found = wanted.slice(0, proven).filter(({ seq }) => seq <= until);
       this.place = found.at(-1)?.seq ?? this.place;
       if (beyond !== -1 && proven === wanted.length) this.place = until;
-      if (proven < wanted.length || this.#pulled.atEnd) this.#backToLeader();
+      // A consumer that has sent what lies beyond the end would not send it again where the end moves on.
+      if (beyond !== -1 || proven < wanted.length || this.#pulled.atEnd) this.#backToLeader();
       return found.map((message) => ({
         sequence: message.seq,
         subject: message.subject,
@@ -293,7 +294,11 @@ class Pulled {
       for await (const message of messages) taken.push(message);
     };
     try {
-      await this.#parts.inFlight.untilLost(take());
+      const tooLong = new AbortController();
+      await Promise.race([
+        this.#parts.inFlight.untilLost(take()),
+        sleep(2 * PULL_TIME, undefined, { signal: tooLong.signal }).catch(() => {}),
+      ]).finally(() => tooLong.abort());
     } finally {
       messages.stop();
     }

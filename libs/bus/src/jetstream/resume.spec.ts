@@ -266,7 +266,9 @@ describe('subscribers that come and go while publishers run at full speed', () =
     await using nats = await startNats();
     await prepareBus(nats);
     await using link = await startTcpProxy(nats.port);
-    const publishers = await Promise.all([openBus(nats), openBus(nats)]);
+    await using first = await openBus(nats);
+    await using second = await openBus(nats);
+    const publishers = [first, second];
     await using near = await openBus(nats);
     await using far = await openBus({ url: `nats://127.0.0.1:${link.port}` });
     const start = await near.bus.horizon('global');
@@ -275,10 +277,10 @@ describe('subscribers that come and go while publishers run at full speed', () =
     const deleted = new Set<number>();
     let last = Number.POSITIVE_INFINITY;
 
-    const clients = Array.from({ length: 24 }, (_, i) =>
+    const clients = Array.from({ length: 18 }, (_, i) =>
       client(i % 3 === 2 ? far : near, `-.${topics[i % 2]}`, start, 8, (sequence) => sequence >= last),
     );
-    const deadline = Date.now() + 4_000;
+    const deadline = Date.now() + 2_000;
     const publishing = publishers.map(async (publisher, p) => {
       for (let n = 0; Date.now() < deadline; n++) {
         await Promise.all(
@@ -318,7 +320,7 @@ describe('subscribers that come and go while publishers run at full speed', () =
     });
     const finals = (async () => {
       while (!over) {
-        for (const topic of topics) await publish(publishers[0]!, topic, -1);
+        for (const topic of topics) await publish(first, topic, -1);
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
     })();
@@ -336,7 +338,6 @@ describe('subscribers that come and go while publishers run at full speed', () =
         expected.filter((sequence) => !deleted.has(sequence)),
       );
     }
-    await Promise.all(publishers.map((publisher) => publisher[Symbol.asyncDispose]()));
   }, 60_000);
 
   it('are told where events were dropped before they came back, and miss no other', async () => {
