@@ -89,7 +89,9 @@ class Pair {
   }
 
   reset(): void {
-    this.#client.resetAndDestroy();
+    // Node cannot reset a socket that is shutting down: it would never be closed, and the process never end.
+    if (this.#client.writableEnded) this.#client.destroy();
+    else this.#client.resetAndDestroy();
     this.#server.destroy();
   }
 
