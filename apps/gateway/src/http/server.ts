@@ -13,6 +13,8 @@ const PARAM_LIMIT = 3 * 255;
 /** How long headers, and a whole request, may take to come in, in milliseconds. */
 const HEADERS_TIMEOUT = 15_000;
 const REQUEST_TIMEOUT = 60_000;
+/** After which a connection is ended on which no byte moves, while it is no socket of ours, in milliseconds. */
+const IDLE_TIMEOUT = 120_000;
 
 export function createAdapter({ config, metrics, service }: GatewayCore): FastifyAdapter {
   const adapter = new FastifyAdapter({
@@ -21,6 +23,7 @@ export function createAdapter({ config, metrics, service }: GatewayCore): Fastif
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     requestTimeout: REQUEST_TIMEOUT,
+    connectionTimeout: IDLE_TIMEOUT,
     routerOptions: { maxParamLength: PARAM_LIMIT },
     // A key carries all of its token, which may have 16 KiB.
     http: { maxHeaderSize: 32 * 1_024, headersTimeout: HEADERS_TIMEOUT, connectionsCheckingInterval: 5_000 },
