@@ -2,7 +2,7 @@
  * What the gateway works with once NATS is there. HTTP listens before that, so that an operator can ask what
  * is missing; until then every call is answered `unavailable`.
  */
-import { JetStreamBus } from '@posthorn/bus';
+import { type Bus, JetStreamBus } from '@posthorn/bus';
 import { ProblemError } from '@posthorn/contracts';
 import {
   connectNats,
@@ -92,6 +92,11 @@ export class GatewayCore {
 
   get bus(): JetStreamBus {
     return this.#ready().bus;
+  }
+
+  /** The one door for what callers publish, whatever face they came by. */
+  get publisher(): Pick<Bus, 'publish'> {
+    return this.bus;
   }
 
   get hub(): Hub {

@@ -42,6 +42,8 @@ import { Subscription, Subscriptions } from './subscriptions.js';
 export interface SessionParts {
   readonly hub: Hub;
   readonly bus: Bus;
+  /** Where a client's publish goes in. */
+  readonly publisher: Pick<Bus, 'publish'>;
   readonly wheel: Wheel;
   readonly verifier: Verifier;
   /** Whether a token was revoked. */
@@ -329,7 +331,7 @@ export class Session {
   }
 
   #publish(name: string, frame: ClientFrame & { action: 'publish' | 'broadcast' }): void {
-    const { bus } = this.#parts;
+    const { publisher } = this.#parts;
     const { ref, id, message } = frame;
     const topic = publishTopic(name, message);
     const isBroadcast = topic.path === BROADCAST_TOPIC.path;
@@ -337,7 +339,7 @@ export class Session {
     this.#assertRate(isBroadcast ? this.#broadcasts : this.#publishes);
     const eventId = checkEventId(id);
     this.#inFlight++;
-    bus
+    publisher
       .publish({
         ...authorOf(this.#principal),
         topic,

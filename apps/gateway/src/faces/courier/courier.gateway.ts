@@ -36,7 +36,7 @@ export class CourierGateway implements OnGatewayConnection {
   }
 
   #assemble(): SessionParts {
-    const { hub, bus, wheel, verifier, revocations, config, metrics, service } = this.#core;
+    const { hub, bus, publisher, wheel, verifier, revocations, config, metrics, service } = this.#core;
     revocations.onRevoked(({ audience, covers }) => {
       for (const session of this.#sessions) {
         if (session.principal.audience === audience && covers(session.principal)) session.revoke();
@@ -45,6 +45,7 @@ export class CourierGateway implements OnGatewayConnection {
     return {
       hub,
       bus,
+      publisher,
       wheel,
       verifier,
       isRevoked: (principal) => revocations.isRevoked(principal),

@@ -48,7 +48,7 @@ export class HookController {
     const scope = body.scope ?? defaultScope(topic);
     assertMayPublish(principal, topic, scope);
     const key = checkIdempotencyKey(idempotencyKey);
-    const receipt = await this.core.bus.publish({
+    const receipt = await this.core.publisher.publish({
       ...authorOf(principal),
       topic,
       scope,
