@@ -11,8 +11,10 @@ import {
   encodeKey,
   encodePath,
   encodeToken,
+  ephemeralSubject,
   liveSubject,
   matchesFilter,
+  parseEphemeralSubject,
   parseStoredSubject,
   revocationKey,
   SUBJECT_LIMIT,
@@ -190,6 +192,15 @@ describe('subjects', () => {
     );
   });
 
+  it('say whose an ephemeral event is, and on which topic', () => {
+    fc.assert(
+      fc.property(place, ({ audience, key, segments }) => {
+        const path = encodePath(key, segments);
+        expect(parseEphemeralSubject(ephemeralSubject(audience, path))).toEqual({ audience, path });
+      }),
+    );
+  });
+
   it('stay apart when one topic is the beginning of another', () => {
     const short = storedSubject('acme', 'global', 'main', encodePath(null, ['a']));
     const long = storedSubject('acme', 'global', 'main', encodePath(null, ['a', 'b']));
@@ -209,6 +220,7 @@ describe('subjects', () => {
     expect(liveSubject('acme', 'local', 'main', path)).toBe(
       'ph-live-local.acme.main.-.community.membership.invite',
     );
+    expect(ephemeralSubject('acme', path)).toBe('ph-eph.acme.-.community.membership.invite');
     expect(encodePath('alice.smith', ['personal'])).toBe('alice=2Esmith.personal');
   });
 
@@ -216,6 +228,7 @@ describe('subjects', () => {
     const path = encodePath(null, ['x'.repeat(SUBJECT_LIMIT)]);
     expect(() => storedSubject('acme', 'global', 'main', path)).toThrow(ProblemError);
     expect(() => liveSubject('acme', 'global', 'main', path)).toThrow(ProblemError);
+    expect(() => ephemeralSubject('acme', path)).toThrow(ProblemError);
   });
 
   it.each([
@@ -229,6 +242,11 @@ describe('subjects', () => {
     'ph-live.acme.-.a',
     'ph.acme.local.=2e.-.a',
   ])('that are none are not read: %j', (bad) => expect(parseStoredSubject(bad)).toBeUndefined());
+
+  it.each(['', 'ph-eph', 'ph-eph.acme.-', 'ph-eph.=61.-.a', 'ph-live.acme.-.a', 'ph.acme.global.-.a'])(
+    'of no ephemeral event are not read as one: %j',
+    (bad) => expect(parseEphemeralSubject(bad)).toBeUndefined(),
+  );
 
   it('keep keys of a bucket apart for every audience', () => {
     fc.assert(

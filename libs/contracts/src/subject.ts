@@ -138,6 +138,24 @@ export function liveSubject(audience: string, scope: Scope, instance: string, pa
   );
 }
 
+/**
+ * The subject of an ephemeral event. `path` may hold wildcards.
+ * @throws ProblemError `request_invalid` over {@link SUBJECT_LIMIT}
+ */
+export function ephemeralSubject(audience: string, path: string): string {
+  return bounded(`ph-eph.${encodeToken(audience)}.${path}`);
+}
+
+/** Takes the subject of an ephemeral event apart, or gives undefined for a subject that is none. */
+export function parseEphemeralSubject(
+  subject: string,
+): { readonly audience: string; readonly path: string } | undefined {
+  const [prefix, audienceToken = '', ...path] = subject.split('.');
+  const audience = decodeToken(audienceToken);
+  if (prefix !== 'ph-eph' || audience === undefined || path.length < 2) return undefined;
+  return { audience, path: path.join('.') };
+}
+
 /** What a stored subject says. */
 export interface StoredSubject {
   readonly audience: string;
