@@ -19,37 +19,47 @@ export interface Draft {
   readonly source: string;
   /** The event's id; a UUIDv7 where absent. */
   readonly id?: string;
-  /** The same key again within two minutes is stored once. Default: the event's id. */
+  /** The same key again within two minutes is stored once. Default: the event's id. Ephemeral: of no effect. */
   readonly idempotencyKey?: string;
   readonly kind?: 'broadcast';
   /** W3C trace context. */
   readonly traceparent?: string;
 }
 
-/** What a publisher gets once its event is stored. */
+/** What a publisher gets once its event is stored; of an ephemeral one: once the server has it. */
 export interface Receipt {
-  /** The stored event's id: the original's where this publish was a duplicate. */
+  /** The event's id: the original's where this publish was a duplicate. */
   readonly id: string;
-  readonly position: Position;
+  /** Absent for an ephemeral event: it is stored nowhere. */
+  readonly position?: Position;
   readonly duplicate: boolean;
+  /** What the event takes in the stream, in bytes: payload, subject, headers and the stream's own. */
+  readonly bytes: number;
 }
 
-/** An event on its way out, checked: the payload is a JSON object and fits its topic's schema. */
-export interface BusEvent {
+/**
+ * An event on its way out, checked: the payload is a JSON object and fits its topic's schema. Of an ephemeral
+ * one, which is always global, this is all.
+ */
+export interface EphemeralEvent {
   readonly audience: string;
-  readonly scope: Scope;
-  readonly instance: string | null;
   /** `<key>.<segments>`. */
   readonly path: string;
   readonly topic: Topic;
   readonly id: string;
-  readonly position: Position;
   readonly kind: 'broadcast' | undefined;
   /** The payload's own bytes, for whoever passes them on. */
   readonly bytes: Uint8Array;
   /** The payload, parsed. Nobody changes it: subscribers share it. */
   readonly message: Readonly<Record<string, unknown>>;
   readonly traceparent: string | undefined;
+}
+
+/** An event that is stored. */
+export interface BusEvent extends EphemeralEvent {
+  readonly scope: Scope;
+  readonly instance: string | null;
+  readonly position: Position;
 }
 
 /** Which events somebody wants to hear. */
@@ -59,6 +69,12 @@ export interface Interest {
   /** Path filter, in NATS's syntax: one topic's path, or a pattern's filter. */
   readonly filter: string;
 }
+
+/** Which ephemeral events somebody wants to hear: those of one audience on the topics that a path filter takes. */
+export type EphemeralInterest = Omit<Interest, 'scope'>;
+
+/** Takes ephemeral events. As a {@link LiveHandler} it MUST NOT throw and MUST NOT block. */
+export type EphemeralHandler = (event: EphemeralEvent) => void;
 
 /** Takes live events, in order for each topic. MUST NOT throw and MUST NOT block: it runs on the socket's turn. */
 export type LiveHandler = (event: BusEvent) => void;
@@ -161,10 +177,11 @@ export interface DurableSubscription {
 export interface Bus {
   /**
    * Checks the payload against the topic's schema and stores the event. Resolves once JetStream has acknowledged.
+   * An event of an ephemeral topic is sent on instead, and resolves once the server has it.
    * MUST reject with `unavailable` while NATS is away instead of keeping the event for later. Where the connection
    * is lost before the acknowledgement came, the event may be stored: the same id again tells.
    * @throws ProblemError `payload_invalid`, `payload_too_large`, `idempotency_conflict`, `audience_not_found`,
-   *   `unavailable`
+   *   `unavailable`; `request_invalid` for a local event of an ephemeral topic
    */
   publish(draft: Draft): Promise<Receipt>;
 
@@ -173,6 +190,18 @@ export interface Bus {
    * dropped; a gap is noticed and counted. A publisher that subscribed hears its own events.
    */
   live(interest: Interest, handler: LiveHandler): LiveSubscription;
+
+  /**
+   * Whether a topic is ephemeral: registered with `durable: false`. A promise where the registry has to be asked;
+   * with the registry away what this process knows decides.
+   */
+  isEphemeral(audience: string, topic: Topic): boolean | Promise<boolean>;
+
+  /**
+   * Follows ephemeral events, from the server's next turn on: in the order of each publisher, without replay.
+   * What is lost while this process or its connection is slow or away is lost.
+   */
+  ephemeral(interest: EphemeralInterest, handler: EphemeralHandler): { close(): void };
 
   /** A place in the stream up to which everything was stored before this call, asked of the stream's leader. */
   horizon(scope: Scope): Promise<Position>;
@@ -201,6 +230,7 @@ export interface Bus {
 
 /** What the bus tells about itself; libraries count, apps expose. Every call is cheap. */
 export interface BusObserver {
+  /** Accepted: stored, or ephemeral and sent on. */
   published(scope: Scope): void;
   refused(code: string): void;
   delivered(scope: Scope): void;
@@ -211,5 +241,15 @@ export interface BusObserver {
   settled(outcome: 'ack' | 'retry' | 'hold' | 'dead'): void;
 }
 
-/** Why an edge drops what it hears: forged or foreign copies, late ones, and payloads that are not events. */
-export type DropReason = 'unsequenced' | 'late' | 'no_topic' | 'not_json' | 'not_object' | 'schema';
+/**
+ * Why an edge drops what it hears: forged or foreign copies, late ones, payloads that are not events, and what
+ * comes as ephemeral on a topic that is not.
+ */
+export type DropReason =
+  | 'unsequenced'
+  | 'late'
+  | 'no_topic'
+  | 'not_ephemeral'
+  | 'not_json'
+  | 'not_object'
+  | 'schema';

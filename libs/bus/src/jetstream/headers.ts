@@ -18,3 +18,15 @@ export function headersOf(message: { readonly headers?: MsgHdrs | undefined }): 
 export function headerText(text: string): string {
   return text.replace(/\p{Cc}+/gu, ' ').trim();
 }
+
+/** What a file stream adds to a message with headers: its record, and the first and last line of the headers. */
+const RECORD = 34 + 'NATS/1.0\r\n\r\n'.length;
+
+/** The bytes by which a message with headers makes a file stream larger. */
+export function storedBytes(subject: string, headers: MsgHdrs, data: Uint8Array): number {
+  let bytes = RECORD + subject.length + data.length;
+  for (const [name, values] of headers) {
+    for (const value of values) bytes += name.length + Buffer.byteLength(value) + ': \r\n'.length;
+  }
+  return bytes;
+}

@@ -193,6 +193,18 @@ describe('what stands in headers', () => {
   });
 });
 
+describe('a receipt', () => {
+  it('says how much larger the stream has become', async () => {
+    const { streams } = process.bus.jsm;
+    const size = async () => (await streams.info(STREAMS.local.name)).state.bytes;
+    for (const more of [{}, { message: { text: 'é😀' }, id: 'é', source: 'ü', kind: 'broadcast' as const }]) {
+      const before = await size();
+      const { bytes } = await publish({ scope: 'local', ...more });
+      expect((await size()) - before).toBe(bytes);
+    }
+  });
+});
+
 describe('the same publish again', () => {
   it('is the original, stored once', async () => {
     const first = await publish({ id: 'one', idempotencyKey: 'key-1', message: { a: 1, b: 2 } });

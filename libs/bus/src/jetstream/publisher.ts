@@ -1,10 +1,11 @@
-/** Stores events: checked first, acknowledged only once JetStream has them. */
+/** Takes events: checked first, acknowledged only once JetStream has them, or the server where they are ephemeral. */
 import { isDeepStrictEqual } from 'node:util';
 import { JetStreamApiError, type JetStreamClient, type JetStreamManager } from '@nats-io/jetstream';
 import { InvalidArgumentError } from '@nats-io/nats-core';
-import { headers as newHeaders } from '@nats-io/transport-node';
+import { type MsgHdrs, headers as newHeaders } from '@nats-io/transport-node';
 import {
   asProblem,
+  ephemeralSubject,
   HEADER,
   messageId,
   PAYLOAD_LIMIT,
@@ -16,9 +17,10 @@ import {
 } from '@posthorn/contracts';
 import { v7 as uuidv7 } from 'uuid';
 import type { BusObserver, Draft, Receipt } from '../port.js';
+import type { EphemeralSender } from './ephemeral.js';
 import type { Epochs } from './epochs.js';
 import { checkEventId } from './event-id.js';
-import { headerText } from './headers.js';
+import { headerText, storedBytes } from './headers.js';
 import type { InFlight } from './in-flight.js';
 import type { TopicDirectory } from './topic-directory.js';
 
@@ -34,6 +36,7 @@ const utf8 = new TextDecoder();
 export interface PublisherParts {
   readonly js: JetStreamClient;
   readonly jsm: JetStreamManager;
+  readonly sender: EphemeralSender;
   readonly topics: TopicDirectory;
   readonly epochs: Epochs;
   readonly instance: string;
@@ -74,18 +77,18 @@ export class Publisher {
     let admission = this.#asked.get(key);
     if (!admission) {
       admission = this.#parts.topics.admission(draft.audience, draft.topic);
-      if (!admission) return this.#store(draft);
+      if (!admission) return this.#accept(draft);
       this.#asked.set(key, admission);
       const forget = () => this.#asked.delete(key);
       admission.then(forget, forget);
     }
     // Whoever waits for one promise goes on in the order of asking, before anybody else gets a turn.
-    return admission.then(() => this.#store(draft));
+    return admission.then(() => this.#accept(draft));
   }
 
-  async #store(draft: Draft): Promise<Receipt> {
-    const { js, topics, epochs, instance, inFlight, ackTimeout = ACK_TIMEOUT } = this.#parts;
-    const { audience, topic, scope, message } = draft;
+  async #accept(draft: Draft): Promise<Receipt> {
+    const { topics } = this.#parts;
+    const { audience, topic, message } = draft;
     const id = checkEventId(draft.id) ?? uuidv7();
     const data = this.#serialize(draft);
     const findings = topics.check(topic, audience, message);
@@ -94,20 +97,29 @@ export class Publisher {
         errors: findings,
       });
     }
+    return topics.isEphemeral(audience, topic.path)
+      ? this.#send(draft, id, data)
+      : this.#store(draft, id, data);
+  }
+
+  async #send(draft: Draft, id: string, data: Uint8Array): Promise<Receipt> {
+    const { sender, ackTimeout = ACK_TIMEOUT } = this.#parts;
+    const { audience, topic, scope } = draft;
+    if (scope === 'local') {
+      throw new ProblemError('request_invalid', `${publicName(topic)} is ephemeral, and has global events only`);
+    }
+    const subject = ephemeralSubject(audience, topic.path);
+    this.#assertConnected();
+    await sender.send(subject, data, envelope(draft, id), ackTimeout).catch(refused);
+    return { id, duplicate: false };
+  }
+
+  async #store(draft: Draft, id: string, data: Uint8Array): Promise<Receipt> {
+    const { js, epochs, instance, inFlight, ackTimeout = ACK_TIMEOUT } = this.#parts;
+    const { audience, topic, scope } = draft;
     const subject = storedSubject(audience, scope, instance, topic.path);
     const epoch = epochs.of(scope);
     this.#assertConnected();
-    const headers = newHeaders();
-    headers.set(HEADER.specVersion, '1.0');
-    headers.set(HEADER.id, id);
-    headers.set(HEADER.source, headerText(draft.source));
-    headers.set(HEADER.type, headerText(publicName(topic)));
-    headers.set(HEADER.time, new Date().toISOString());
-    headers.set(HEADER.topic, headerText(publicName(topic)));
-    if (draft.kind) headers.set(HEADER.kind, draft.kind);
-    if (draft.traceparent && TRACEPARENT.test(draft.traceparent)) {
-      headers.set(HEADER.traceparent, draft.traceparent);
-    }
     const msgID = messageId({
       audience,
       scope,
@@ -117,12 +129,13 @@ export class Publisher {
       key: draft.idempotencyKey ?? id,
     });
     const ack = await inFlight
-      .untilLost(js.publish(subject, data, { headers, msgID, timeout: ackTimeout }))
+      .untilLost(js.publish(subject, data, { headers: envelope(draft, id), msgID, timeout: ackTimeout }))
       .catch(refused);
     const position = { epoch, sequence: ack.seq };
-    if (!ack.duplicate) return { id, position, duplicate: false };
+    const bytes = storedBytes(subject, headers, data);
+    if (!ack.duplicate) return { id, position, duplicate: false, bytes };
     const original = await this.#original(draft, ack.seq, data);
-    return { id: original ?? id, position, duplicate: true };
+    return { id: original ?? id, position, duplicate: true, bytes };
   }
 
   #serialize({ message, limit = PAYLOAD_LIMIT.service }: Draft): Uint8Array {
@@ -165,6 +178,20 @@ export class Publisher {
       throw new ProblemError('unavailable', 'The event store is away', { retryAfter: 1 });
     }
   }
+}
+
+/** An event's headers. */
+function envelope({ topic, source, kind, traceparent }: Draft, id: string): MsgHdrs {
+  const headers = newHeaders();
+  headers.set(HEADER.specVersion, '1.0');
+  headers.set(HEADER.id, id);
+  headers.set(HEADER.source, headerText(source));
+  headers.set(HEADER.type, headerText(publicName(topic)));
+  headers.set(HEADER.time, new Date().toISOString());
+  headers.set(HEADER.topic, headerText(publicName(topic)));
+  if (kind) headers.set(HEADER.kind, kind);
+  if (traceparent && TRACEPARENT.test(traceparent)) headers.set(HEADER.traceparent, traceparent);
+  return headers;
 }
 
 /** What the store's refusal means to a caller. Without an answer the event may be stored or not: its id tells. */
