@@ -33,7 +33,7 @@ export interface Receipt {
   /** Absent for an ephemeral event: it is stored nowhere. */
   readonly position?: Position;
   readonly duplicate: boolean;
-  /** What the event takes in the stream, in bytes: payload, subject, headers and the stream's own. */
+  /** What the event takes in the stream, in bytes: payload, subject, headers and the stream's own; ephemeral: 0. */
   readonly bytes: number;
 }
 

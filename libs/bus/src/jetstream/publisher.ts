@@ -111,7 +111,7 @@ export class Publisher {
     const subject = ephemeralSubject(audience, topic.path);
     this.#assertConnected();
     await sender.send(subject, data, envelope(draft, id), ackTimeout).catch(refused);
-    return { id, duplicate: false };
+    return { id, duplicate: false, bytes: 0 };
   }
 
   async #store(draft: Draft, id: string, data: Uint8Array): Promise<Receipt> {
@@ -128,8 +128,9 @@ export class Publisher {
       principal: draft.principal,
       key: draft.idempotencyKey ?? id,
     });
+    const headers = envelope(draft, id);
     const ack = await inFlight
-      .untilLost(js.publish(subject, data, { headers: envelope(draft, id), msgID, timeout: ackTimeout }))
+      .untilLost(js.publish(subject, data, { headers, msgID, timeout: ackTimeout }))
       .catch(refused);
     const position = { epoch, sequence: ack.seq };
     const bytes = storedBytes(subject, headers, data);
