@@ -80,9 +80,14 @@ export {
   ListTopicsRequest,
   type LookupReply,
   LookupRequest,
+  type Quota,
   REGISTRY_CALLS,
   RETENTION,
+  type ReportUsageReply,
+  ReportUsageRequest,
   type TopicRecord,
+  USAGE_PAGE,
+  Usage,
 } from './rpc/registry.js';
 export {
   checkForCatalogue,

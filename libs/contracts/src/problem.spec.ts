@@ -47,6 +47,8 @@ describe('a problem', () => {
       payload_invalid: 422,
       subscription_limit: 429,
       rate_limited: 429,
+      publish_quota: 429,
+      storage_quota: 429,
       internal: 500,
       not_implemented: 501,
       unavailable: 503,

@@ -25,6 +25,8 @@ export const PROBLEMS = {
   payload_invalid: { status: 422, title: "The payload does not fit the topic's schema", retry: false },
   subscription_limit: { status: 429, title: 'Too many subscriptions', retry: false },
   rate_limited: { status: 429, title: 'Too many requests', retry: true },
+  publish_quota: { status: 429, title: 'The audience has published as much as it may today', retry: true },
+  storage_quota: { status: 429, title: 'The audience has stored as much as it may today', retry: true },
   internal: { status: 500, title: 'Something went wrong', retry: false },
   not_implemented: { status: 501, title: 'This is not switched on', retry: false },
   unavailable: { status: 503, title: 'A service that this call needs is away', retry: true },

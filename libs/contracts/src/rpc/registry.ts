@@ -1,11 +1,26 @@
 /** Calls of the registry app (`ph-rpc.registry.*`), and what it projects into the bucket `ph-topics`. */
-import { IsBoolean, IsInt, IsObject, IsOptional, IsString, IsUUID, Length, Max, Min } from 'class-validator';
+import { Type } from 'class-transformer';
+import {
+  ArrayMaxSize,
+  IsArray,
+  IsBoolean,
+  IsInt,
+  IsObject,
+  IsOptional,
+  IsString,
+  IsUUID,
+  Length,
+  Max,
+  Min,
+  ValidateNested,
+} from 'class-validator';
 
 export const REGISTRY_CALLS = {
   createAudience: 'ph-rpc.registry.create-audience',
   createTopic: 'ph-rpc.registry.create-topic',
   listTopics: 'ph-rpc.registry.list-topics',
   lookup: 'ph-rpc.registry.lookup',
+  reportUsage: 'ph-rpc.registry.report-usage',
 } as const;
 
 /** Retention of a topic: one minute to one year, in seconds. */
@@ -67,6 +82,60 @@ export class LookupRequest {
   @IsString()
   @Length(1, 8192)
   path?: string;
+}
+
+/** Audiences of one report: it has to fit a NATS message. */
+export const USAGE_PAGE = 1_000;
+
+/** What an audience has published in a day. */
+export class Usage {
+  @IsString()
+  @Length(1, 100)
+  audience!: string;
+
+  /** Events stored. */
+  @IsInt()
+  @Min(0)
+  publishes!: number;
+
+  /** Bytes that they take in the streams. */
+  @IsInt()
+  @Min(0)
+  bytes!: number;
+}
+
+/**
+ * What one process has taken in for each audience since the day began. Counters only grow, so that a report
+ * that comes twice, late or after a larger one counts once.
+ */
+export class ReportUsageRequest {
+  /** Another one for each start of a process. */
+  @IsUUID()
+  process!: string;
+
+  /** Days from 1970-01-01 to it, UTC. */
+  @IsInt()
+  @Min(0)
+  @Max(1_000_000)
+  day!: number;
+
+  @IsArray()
+  @ArrayMaxSize(USAGE_PAGE)
+  @ValidateNested({ each: true })
+  @Type(() => Usage)
+  usage!: Usage[];
+}
+
+/** What one audience may publish in a day; null: without limit. */
+export interface Quota {
+  readonly publishes: number | null;
+  readonly bytes: number | null;
+}
+
+export interface ReportUsageReply {
+  readonly quota: Quota;
+  /** What all other processes have reported, for each audience of the request that exists. */
+  readonly others: readonly Usage[];
 }
 
 /** An audience as REST shows it; also the value in the bucket under `audienceKey(name)`. */
