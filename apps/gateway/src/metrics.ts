@@ -3,7 +3,15 @@ import type { BusObserver, DropReason } from '@posthorn/bus';
 import { CLOSE, PROBLEMS, type ProblemCode } from '@posthorn/contracts';
 import type { Labels, Level, Metrics, Tally } from '@posthorn/service';
 
-const DROPS = ['unsequenced', 'late', 'no_topic', 'not_json', 'not_object', 'schema'] as const;
+const DROPS = [
+  'unsequenced',
+  'late',
+  'no_topic',
+  'not_ephemeral',
+  'not_json',
+  'not_object',
+  'schema',
+] as const;
 
 export class GatewayMetrics {
   readonly connections: Level;
@@ -29,7 +37,7 @@ export class GatewayMetrics {
       'Connections that the server ended, by reason',
       labelSets(Object.keys(CLOSE) as (keyof typeof CLOSE)[], 'reason'),
     );
-    const published = metrics.counters('published_total', 'Events stored', {
+    const published = metrics.counters('published_total', 'Events taken: stored, or ephemeral and sent on', {
       local: { scope: 'local' },
       global: { scope: 'global' },
     });

@@ -63,7 +63,7 @@ async function consuming(handler: DurableHandler, more: Partial<DurableOptions> 
         source: 'test',
         id: `e${counter}-${n}`,
       });
-      return position.sequence;
+      return position!.sequence;
     },
     dead: async (count) => {
       const consumer = await process.bus.js.consumers.get(STREAMS.dead.name, {

@@ -299,7 +299,7 @@ describe('before the connection is up', () => {
   it('calls keep their order', async () => {
     await using pubsub = open();
     const topic = pubsub.global.topic(unique());
-    const publish = () => topic.publish().then(({ position }) => position.sequence);
+    const publish = () => topic.publish().then(({ position }) => position!.sequence);
     const early = Array.from({ length: 20 }, publish);
     const late = pubsub.ready.then(() => Promise.all(Array.from({ length: 20 }, publish)));
     const sequences = [...(await Promise.all(early)), ...(await late)];

@@ -351,7 +351,7 @@ export class Session {
       .then(
         (receipt) => {
           if (ref === undefined) return;
-          const position = formatPosition(receipt.position);
+          const position = receipt.position && formatPosition(receipt.position);
           this.#send({ action: 'published', topic: name, id: receipt.id, position, ref });
         },
         (error) => this.#fail(error, ref),

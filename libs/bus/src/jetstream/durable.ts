@@ -285,6 +285,7 @@ function rejected(rejection: Rejection): PermanentFailure {
     schema: `The payload does not fit its schema: ${findings?.join('; ')}`,
     unsequenced: 'The copy has no place in the stream',
     late: 'The copy is late',
+    not_ephemeral: 'The topic is not ephemeral',
   }[rejection.reason];
   return new PermanentFailure('payload_invalid', reason);
 }

@@ -13,7 +13,8 @@ import {
   type StoredSubject,
   topicAt,
 } from '@posthorn/contracts';
-import type { BusEvent, DropReason } from '../port.js';
+import { v7 as uuidv7 } from 'uuid';
+import type { BusEvent, DropReason, EphemeralEvent } from '../port.js';
 import { isEventId } from './event-id.js';
 import type { TopicDirectory } from './topic-directory.js';
 
@@ -48,6 +49,8 @@ export function readCopySequence(
   return { sequence: Number(sequence), previous: Number(previous) };
 }
 
+type Place = Pick<StoredSubject, 'audience' | 'path'>;
+
 /** Turns what NATS delivered into an event, or says why it is none. */
 export class EventReader {
   readonly #topics: TopicDirectory;
@@ -66,23 +69,38 @@ export class EventReader {
     headers: MsgHdrs | undefined,
     bytes: Uint8Array,
   ): BusEvent | Rejection {
-    const record = this.#topics.cached(source.audience, source.path);
+    const event = this.#event(source, headers, bytes, () => formatPosition(position));
+    if (isRejection(event)) return event;
+    const { scope, instance } = source;
+    return { ...event, scope, instance, position };
+  }
+
+  /** @param place whose it is, and on which topic */
+  readEphemeral(place: Place, headers: MsgHdrs | undefined, bytes: Uint8Array): EphemeralEvent | Rejection {
+    if (!this.#topics.isEphemeral(place.audience, place.path)) return { reason: 'not_ephemeral' };
+    return this.#event(place, headers, bytes, uuidv7);
+  }
+
+  #event(
+    { audience, path }: Place,
+    headers: MsgHdrs | undefined,
+    bytes: Uint8Array,
+    idWithout: () => string,
+  ): EphemeralEvent | Rejection {
+    const record = this.#topics.cached(audience, path);
     const header = headers?.last(HEADER.topic) || undefined;
-    const topic = topicAt(source.path, record?.topic, header);
+    const topic = topicAt(path, record?.topic, header);
     if (!topic) return { reason: 'no_topic' };
     const message = parseObject(bytes);
     if (typeof message === 'string') return { reason: message };
-    const findings = this.#topics.check(topic, source.audience, message);
+    const findings = this.#topics.check(topic, audience, message);
     if (findings.length > 0) return { reason: 'schema', findings };
     const id = headers?.last(HEADER.id);
     return {
-      audience: source.audience,
-      scope: source.scope,
-      instance: source.instance,
-      path: source.path,
+      audience,
+      path,
       topic,
-      id: isEventId(id) ? id : formatPosition(position),
-      position,
+      id: isEventId(id) ? id : idWithout(),
       kind: headers?.last(HEADER.kind) === 'broadcast' ? 'broadcast' : undefined,
       bytes,
       message,
@@ -91,8 +109,8 @@ export class EventReader {
   }
 }
 
-/** Whether {@link EventReader.read} gave a rejection. */
-export function isRejection(result: BusEvent | Rejection): result is Rejection {
+/** Whether {@link EventReader} gave a rejection. */
+export function isRejection(result: EphemeralEvent | Rejection): result is Rejection {
   return 'reason' in result;
 }
 

@@ -51,7 +51,7 @@ async function store(count: number, topic = name, bus = process): Promise<number
   const receipts = await Promise.all(
     Array.from({ length: count }, (_, n) => bus.bus.publish({ ...draft, message: { n } })),
   );
-  return receipts.map(({ position }) => position.sequence);
+  return receipts.map(({ position }) => position!.sequence);
 }
 
 async function read(

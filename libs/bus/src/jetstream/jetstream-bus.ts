@@ -1,7 +1,14 @@
 /** The JetStream driver of the bus port: one per process, wired from small parts. */
 import { type JetStreamClient, type JetStreamManager, jetstream, jetstreamManager } from '@nats-io/jetstream';
 import type { NatsConnection } from '@nats-io/transport-node';
-import { type Cursor, type Position, type Scope, STREAMS } from '@posthorn/contracts';
+import {
+  type Cursor,
+  type Position,
+  type Scope,
+  STREAMS,
+  type Topic,
+  type TopicRecord,
+} from '@posthorn/contracts';
 import type {
   Bus,
   BusObserver,
@@ -9,6 +16,8 @@ import type {
   DurableHandler,
   DurableOptions,
   DurableSubscription,
+  EphemeralHandler,
+  EphemeralInterest,
   History,
   Interest,
   LiveHandler,
@@ -18,6 +27,7 @@ import type {
   Resumption,
 } from '../port.js';
 import { consumeDurably, type DurableParts } from './durable.js';
+import { EphemeralSender, followEphemeral } from './ephemeral.js';
 import { Epochs } from './epochs.js';
 import { EventReader } from './event-reader.js';
 import type { HistoryParts } from './history.js';
@@ -78,6 +88,7 @@ export class JetStreamBus implements Bus {
     this.#publisher = new Publisher({
       js: this.js,
       jsm,
+      sender: new EphemeralSender(nc, this.#inFlight),
       topics: this.topics,
       epochs: this.#epochs,
       instance,
@@ -113,6 +124,20 @@ export class JetStreamBus implements Bus {
         observer: this.#observer,
         log: this.#log,
       },
+      interest,
+      handler,
+    );
+  }
+
+  isEphemeral(audience: string, topic: Topic): boolean | Promise<boolean> {
+    const judge = (record: TopicRecord | undefined) => record?.durable === false;
+    const registration = this.topics.registration(topic, audience);
+    return registration instanceof Promise ? registration.then(judge) : judge(registration);
+  }
+
+  ephemeral(interest: EphemeralInterest, handler: EphemeralHandler): { close(): void } {
+    return followEphemeral(
+      { nc: this.#nc, reader: this.#reader, observer: this.#observer, log: this.#log },
       interest,
       handler,
     );

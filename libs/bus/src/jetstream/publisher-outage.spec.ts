@@ -91,7 +91,7 @@ describe('while NATS is away', () => {
     await using process = await openBus({ url: `nats://127.0.0.1:${link.port}` });
     link.delay(100);
     const receipts = await Promise.all([1, 2, 3, 4, 5].map((n) => process.bus.publish(draft(n))));
-    expect(receipts.map(({ position }) => position.sequence)).toEqual([1, 2, 3, 4, 5]);
+    expect(receipts.map(({ position }) => position!.sequence)).toEqual([1, 2, 3, 4, 5]);
     expect(await storedIds(nats.url)).toEqual([1, 2, 3, 4, 5].map((n) => `event-${n}`));
   });
 });

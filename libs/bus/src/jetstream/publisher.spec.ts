@@ -46,7 +46,7 @@ describe('a publish', () => {
       duplicate: false,
       position: { epoch: expect.any(String) },
     });
-    const { subject, header, data } = await stored(receipt.position.sequence);
+    const { subject, header, data } = await stored(receipt.position!.sequence);
     expect(subject).toBe('ph.acme.global.-.system.events');
     expect(new TextDecoder().decode(data)).toBe('{"text":"é😀"}');
     expect(Object.fromEntries(header!.keys().map((key) => [key, header!.values(key)]))).toEqual({
@@ -64,18 +64,18 @@ describe('a publish', () => {
   it('gets an id where it has none', async () => {
     const { id, position } = await publish();
     expect(id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-7/);
-    expect((await stored(position.sequence)).header!.get(HEADER.id)).toBe(id);
+    expect((await stored(position!.sequence)).header!.get(HEADER.id)).toBe(id);
   });
 
   it('goes to its instance on scope local', async () => {
     const { position } = await publish({ name: 'login:success', scope: 'local' });
-    expect((await stored(position.sequence, 'local')).subject).toBe('ph.acme.local.main.-.login.success');
+    expect((await stored(position!.sequence, 'local')).subject).toBe('ph.acme.local.main.-.login.success');
   });
 
   it('keeps the secret of a client to itself', async () => {
     const id = 'f3b0c442-98fc-4c14-9afb-f4c8996fb924';
     const { position } = await publish({ name: `client:${id}` });
-    const { subject, header } = await stored(position.sequence);
+    const { subject, header } = await stored(position!.sequence);
     expect(subject + header!.toString()).not.toContain(id);
   });
 
@@ -84,14 +84,14 @@ describe('a publish', () => {
       const receipts = await Promise.all(
         Array.from({ length: 300 }, (_, n) => publish({ name, message: { n } })),
       );
-      const sequences = receipts.map(({ position }) => position.sequence);
+      const sequences = receipts.map(({ position }) => position!.sequence);
       expect(sequences).toEqual([...sequences].sort((a, b) => a - b));
     }
   });
 
   it('reaches every audience, under any name', async () => {
     const { position } = await publish({ audience: '👥.*', name: 'a' });
-    expect((await stored(position.sequence)).subject).toBe('ph.=F0=9F=91=A5=2E=2A.global.-.a');
+    expect((await stored(position!.sequence)).subject).toBe('ph.=F0=9F=91=A5=2E=2A.global.-.a');
   });
 });
 
@@ -171,7 +171,7 @@ describe('what stands in headers', () => {
       traceparent: '00-0\r\nNats-Rollup: all',
       message: { username: 'eve', title: 't', message: 'm' },
     });
-    const { header } = await stored(position.sequence);
+    const { header } = await stored(position!.sequence);
     expect(header!.keys().sort()).toEqual(
       [
         HEADER.msgId,
@@ -189,7 +189,7 @@ describe('what stands in headers', () => {
   it('carries a trace', async () => {
     const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
     const { position } = await publish({ traceparent });
-    expect((await stored(position.sequence)).header!.get('traceparent')).toBe(traceparent);
+    expect((await stored(position!.sequence)).header!.get('traceparent')).toBe(traceparent);
   });
 });
 

@@ -106,7 +106,10 @@ export class Publisher {
     const { sender, ackTimeout = ACK_TIMEOUT } = this.#parts;
     const { audience, topic, scope } = draft;
     if (scope === 'local') {
-      throw new ProblemError('request_invalid', `${publicName(topic)} is ephemeral, and has global events only`);
+      throw new ProblemError(
+        'request_invalid',
+        `${publicName(topic)} is ephemeral, and has global events only`,
+      );
     }
     const subject = ephemeralSubject(audience, topic.path);
     this.#assertConnected();

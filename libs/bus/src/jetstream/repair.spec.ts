@@ -42,7 +42,7 @@ async function store(n: number): Promise<{ n: number; sequence: number }> {
     principal: 'p',
     source: 'test',
   });
-  return { n, sequence: position.sequence };
+  return { n, sequence: position!.sequence };
 }
 
 /** Sends the copy of a stored event, as the stream would. */

@@ -28,7 +28,7 @@ function publish({ bus }: TestBus, topic: string, n: number) {
 
 const store = async (process: TestBus, topic: string, count: number) =>
   (await Promise.all(Array.from({ length: count }, (_, n) => publish(process, topic, n)))).map(
-    ({ position }) => position.sequence,
+    ({ position }) => position!.sequence,
   );
 const sequencesOf = (events: readonly BusEvent[]) => events.map(({ position }) => position.sequence);
 
@@ -287,7 +287,7 @@ describe('subscribers that come and go while publishers run at full speed', () =
           Array.from({ length: 32 }, async () => {
             const topic = topics[(n + p) % 3]!;
             const { position } = await publish(publisher, topic, n);
-            stored.get(topic)!.push(position.sequence);
+            stored.get(topic)!.push(position!.sequence);
           }),
         );
       }

@@ -119,6 +119,11 @@ export class TopicDirectory {
     return this.#topics.get(topicKey(audience, path))?.record;
   }
 
+  /** Whether the copy has a topic as ephemeral, for edges that cannot wait. */
+  isEphemeral(audience: string, path: string): boolean {
+    return this.cached(audience, path)?.durable === false;
+  }
+
   /**
    * The shortest retention of the topics that a path filter takes, in seconds; undefined where none has one.
    * Of the copy alone: a topic that it does not hold is kept as long as its stream keeps it.

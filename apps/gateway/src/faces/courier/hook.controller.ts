@@ -32,7 +32,7 @@ const TRACEPARENT = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}
 export class HookController {
   constructor(private readonly core: GatewayCore) {}
 
-  /** 200 with the same object once the event is stored; its place is in the header `Posthorn-Position`. */
+  /** 200 with the same object once the event is stored; its place, where it has one, is in `Posthorn-Position`. */
   @Post()
   @HttpCode(200)
   async publish(
@@ -62,7 +62,7 @@ export class HookController {
   }
 
   #describe(reply: FastifyReply, receipt: Receipt): void {
-    reply.header('posthorn-position', formatPosition(receipt.position));
+    if (receipt.position) reply.header('posthorn-position', formatPosition(receipt.position));
     reply.header('posthorn-event-id', encodeURIComponent(receipt.id));
   }
 }
