@@ -1,4 +1,4 @@
-import { atLeastOne, type ConfigOf, duration, flag, integer, readConfig, shared } from '@posthorn/service';
+import { atLeastOne, type ConfigOf, duration, integer, readConfig, shared } from '@posthorn/service';
 
 /** The auth app's environment variables. */
 export const AUTH_FIELDS = {
@@ -34,11 +34,7 @@ export const AUTH_FIELDS = {
     description:
       'How long a revocation is kept: longer than any token lives, or its token is accepted again. Not set: for ever',
   }),
-  courierCompat: flag('COURIER_COMPAT', {
-    default: false,
-    description:
-      'For clients of the original Courier: a socket key lives as long as its token, which may have no end',
-  }),
+  courierCompat: shared.courierCompat,
 } as const;
 
 export type AuthConfig = ConfigOf<typeof AUTH_FIELDS>;

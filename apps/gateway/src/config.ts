@@ -12,7 +12,7 @@ import {
 } from '@posthorn/service';
 
 const { nodeEnv, port, host, natsUrl, natsUser, natsPassword, natsCreds } = shared;
-const { jwtSecret, jwksUrl, jwtIssuer, keySecret, instance, logLevel } = shared;
+const { jwtSecret, jwksUrl, jwtIssuer, keySecret, instance, courierCompat, logLevel } = shared;
 
 export const GATEWAY_FIELDS = {
   nodeEnv,
@@ -27,6 +27,7 @@ export const GATEWAY_FIELDS = {
   jwtIssuer,
   keySecret,
   instance,
+  courierCompat,
   logLevel,
   publicWsUrl: url('PUBLIC_WS_URL', {
     schemes: ['ws', 'wss'],

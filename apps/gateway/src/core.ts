@@ -44,7 +44,7 @@ export class GatewayCore {
       jwtSecret: config.jwtSecret,
       jwksUrl: config.jwksUrl,
       issuer: config.jwtIssuer,
-      production: config.nodeEnv === 'production',
+      production: config.nodeEnv === 'production' && !config.courierCompat,
     });
     this.keys = new KeyRing(config.keySecret);
     this.metrics = new GatewayMetrics(service.metrics, () => this.#parts?.hub.size ?? 0);

@@ -5,6 +5,7 @@ import { createService, listenError, nestLogger, runMain } from '@posthorn/servi
 import { readGatewayConfig } from './config.js';
 import { GatewayCore } from './core.js';
 import { CourierAdapter } from './faces/courier/courier.adapter.js';
+import { serveOriginalClients } from './faces/courier/drop-in/drop-in.js';
 import { GatewayModule } from './gateway.module.js';
 import { CountingProblemFilter } from './http/counting-problem-filter.js';
 import { serveDocs } from './http/docs.js';
@@ -29,6 +30,7 @@ await runMain(async () => {
     },
   );
   app.useGlobalFilters(new CountingProblemFilter(service.logger, core.metrics.errors));
+  if (config.courierCompat) serveOriginalClients(app, core);
   app.useWebSocketAdapter(new CourierAdapter(app, core));
   if (config.allowedOrigins.length > 0) {
     app.enableCors({

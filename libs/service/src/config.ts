@@ -403,6 +403,11 @@ export const shared = {
     description:
       'Name of this deployment of the platform: the scope of local topics. All replicas of all apps share it',
   }),
+  courierCompat: flag('COURIER_COMPAT', {
+    default: false,
+    description:
+      'Serves clients of the original Courier: its answers and frames, keys that live as long as their token, tokens without an end',
+  }),
   logLevel: choice('LOG_LEVEL', ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
     default: 'info',
     description: 'The least important lines that are still logged',

@@ -65,7 +65,7 @@ export {
   type NatsSettings,
   natsOptions,
 } from './nats.js';
-export { ProblemFilter, toProblem, writeProblem } from './problem-filter.js';
+export { ProblemFilter, type ShownProblem, toProblem, writeProblem } from './problem-filter.js';
 export { Routine, type RoutineOptions } from './routine.js';
 export {
   type CallOptions,

@@ -17,6 +17,12 @@ interface Request {
   readonly url: string;
 }
 
+/** A problem as the body of an answer. */
+export interface ShownProblem {
+  readonly contentType: string;
+  readonly body: object;
+}
+
 /** Errors of a framework that only carry a status, as errors of the catalogue. */
 const BY_STATUS: Readonly<Record<number, readonly [ProblemCode, string]>> = {
   401: ['unauthorized', 'A valid token is required'],
@@ -62,27 +68,37 @@ export class ProblemFilter implements ExceptionFilter {
 
   catch(error: unknown, host: ArgumentsHost): void {
     const http = host.switchToHttp();
+    const request = http.getRequest<Request>();
     const problem = toProblem(error);
     if (problem.code === 'internal') {
-      const { method, url } = http.getRequest<Request>();
+      const { method, url } = request;
       // The query may carry a token.
       this.logger.error(
         { err: problem.cause ?? problem, method, path: url.split('?', 1)[0] },
         'request failed',
       );
     }
-    writeProblem(http.getResponse<Reply>(), problem);
+    writeProblem(http.getResponse<Reply>(), problem, this.show(problem, request));
+  }
+
+  /** What the caller of a request gets to see. For faces whose clients expect something else. */
+  protected show(problem: ProblemError, _request: unknown): ShownProblem {
+    return problemDocument(problem);
   }
 }
 
-/** Answers a Fastify request with a problem document. An answer that has begun can only be cut off. */
-export function writeProblem(reply: Reply, problem: ProblemError): void {
+/** Answers a Fastify request with a problem. An answer that has begun can only be cut off. */
+export function writeProblem(reply: Reply, problem: ProblemError, shown = problemDocument(problem)): void {
   if (reply.sent) {
     reply.raw.destroy();
     return;
   }
-  reply.code(problem.status).header('content-type', 'application/problem+json; charset=utf-8');
+  reply.code(problem.status).header('content-type', shown.contentType);
   if (problem.retryAfter !== undefined) reply.header('retry-after', String(Math.ceil(problem.retryAfter)));
   if (problem.status === 401) reply.header('www-authenticate', 'Bearer');
-  reply.send(JSON.stringify(toProblemDocument(problem)));
+  reply.send(JSON.stringify(shown.body));
+}
+
+function problemDocument(problem: ProblemError): ShownProblem {
+  return { contentType: 'application/problem+json; charset=utf-8', body: toProblemDocument(problem) };
 }

@@ -113,7 +113,9 @@ export const OPENAPI = {
   info: {
     title: 'Posthorn',
     version: '1',
-    description: 'The REST calls of the gateway. Sockets are at /ws, with a key from GET /v1/sign.',
+    description:
+      'The REST calls of the gateway. Sockets are at /ws, with a key from GET /v1/sign. A gateway with ' +
+      'COURIER_COMPAT=1 answers the Courier calls as the original did, unless Posthorn-Version: 1 asks for these.',
     license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
   },
   security: [{ jwt: [] }],
