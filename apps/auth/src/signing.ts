@@ -3,13 +3,15 @@ import type { KeyRing, RevocationList, Tally, Verifier } from '@posthorn/service
 
 /** How long a key opens, in seconds: to connect a socket, and for the stream of a token without an end. */
 const LIFETIME = { connect: 60, endless: 24 * 3600 } as const;
+/** `Date` ends here, in seconds since 1970. */
+const NEVER = 8_640_000_000_000;
 
 /** What {@link Signing} needs. */
 export interface SigningOptions {
   readonly verifier: Verifier;
   readonly keys: KeyRing;
   readonly revocations: RevocationList;
-  /** A socket key lives as long as its token, as with the original Courier. */
+  /** A socket key lives as long as its token, as with the original Courier: that of an endless one for ever. */
   readonly longSocketKeys: boolean;
   /** Counts the keys handed out. */
   readonly sealed: Readonly<Record<KeyPurpose, Tally>>;
@@ -30,8 +32,9 @@ export class Signing {
       throw new ProblemError('unauthorized', 'The token has been revoked');
     }
     const now = Math.floor(Date.now() / 1_000);
-    const tokenEnds = principal.expiresAt ?? now + LIFETIME.endless;
-    const toConnect = purpose === 'socket' && !longSocketKeys;
+    const long = purpose === 'socket' && longSocketKeys;
+    const tokenEnds = principal.expiresAt ?? (long ? NEVER : now + LIFETIME.endless);
+    const toConnect = purpose === 'socket' && !long;
     const expiresAt = toConnect ? Math.min(now + LIFETIME.connect, tokenEnds) : tokenEnds;
     const key = await keys.seal(principal, { purpose, expiresAt });
     sealed[purpose].inc();
