@@ -61,6 +61,11 @@ export function reachedBy(cursor: Cursor, path: string): number {
   return cursor.beyond?.get(path) ?? cursor.sequence;
 }
 
+/** Whether an event of a topic lies after what a cursor reached: a stream made anew begins after everything. */
+export function isBeyond(position: Position, cursor: Cursor, path: string): boolean {
+  return position.epoch !== cursor.epoch || position.sequence > reachedBy(cursor, path);
+}
+
 /**
  * A cursor as clients see it: `<position>`, then `~<steps beyond it, in base 36>.<path>` for each topic, by path.
  * @throws RangeError over {@link CURSOR_LIMIT}, or for a topic that is not beyond the cursor's own sequence
