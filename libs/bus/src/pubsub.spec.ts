@@ -10,7 +10,10 @@ let counter = 0;
 
 beforeAll(async () => {
   nats = await startNats();
-  await prepareBus(nats, { audiences: ['acme', 'beta'] });
+  await prepareBus(nats, {
+    audiences: ['acme', 'beta'],
+    topics: [{ topic: 'cursor/moves', audience: 'acme', durable: false }],
+  });
 });
 
 afterAll(async () => {
@@ -173,6 +176,26 @@ describe('names', () => {
 });
 
 describe('a live handler', () => {
+  it('hears ephemeral topics like others, whose events have no position', async () => {
+    await using pubsub = open();
+    const infos = new Collected<EventInfo>();
+    await pubsub.global.topic('cursor.>').subscribe((_, info) => infos.add(info)).ready;
+    const subscription = pubsub.global.topic('cursor:moves').subscribe((_, info) => infos.add(info));
+    expect(await pubsub.global.topic('cursor/moves').publish({ x: 1 })).not.toHaveProperty('position');
+    const receipt = await pubsub.global.topic('cursor/stored').publish({ x: 2 });
+    const events = (await infos.until(3)).map(({ event }) => event);
+    expect(events.filter(({ position }) => position)).toMatchObject([{ position: receipt.position }]);
+    expect(events.filter(({ position }) => !position).map(({ message }) => message)).toEqual([
+      { x: 1 },
+      { x: 1 },
+    ]);
+    await subscription.close();
+    await pubsub.global.topic('cursor/moves').publish({ x: 3 });
+    await infos.until(4);
+    await pubsub.global.topic('cursor/stored').publish({ x: 4 });
+    expect(await infos.until(5)).toHaveLength(5);
+  });
+
   it('that fails is reported, and goes on', async () => {
     await using pubsub = open();
     const name = unique();
@@ -266,6 +289,18 @@ describe('a durable subscription', () => {
     expect([...(await heard.until(5))].sort()).toEqual(
       places.map(([place]) => `${place} <- ${place}`).sort(),
     );
+  });
+
+  it('is refused for an ephemeral topic, on which nothing is kept', async () => {
+    await using pubsub = open();
+    const { ready } = pubsub.global.topic('cursor:moves').subscribe(() => {}, { durable: 'moves' });
+    await expect(ready).rejects.toMatchObject({
+      code: 'request_invalid',
+      detail: 'cursor:moves is ephemeral: it can be heard live only',
+    });
+    await expect(pubsub.local.topic('cursor:moves').publish()).rejects.toMatchObject({
+      code: 'request_invalid',
+    });
   });
 
   it('keeps what is published while nobody listens', async () => {

@@ -22,10 +22,11 @@ import {
   type Target,
   type Topic,
   type TopicName,
+  topicAt,
 } from '@posthorn/contracts';
 import { v7 as uuidv7 } from 'uuid';
 import { JetStreamBus } from './jetstream/jetstream-bus.js';
-import type { BusEvent, BusObserver, Delivery, Receipt } from './port.js';
+import type { BusEvent, BusObserver, Delivery, EphemeralEvent, Receipt } from './port.js';
 
 export interface PubSubOptions {
   /** NATS servers. Default: the client's own, loopback. */
@@ -59,15 +60,18 @@ export interface PublishOptions {
 export interface SubscribeOptions {
   /**
    * A durable consumer, shared by all processes that give this name for this topic, audience and, on local,
-   * instance. Without: live, in this process.
+   * instance; refused for an ephemeral topic, which has nothing to consume. Without: live, in this process.
    */
   readonly durable?: string;
   readonly maxInFlight?: number;
 }
 
-/** What a handler gets beside the payload. `delivery` is there for durable subscriptions. */
+/**
+ * What a handler gets beside the payload. `delivery` is there for durable subscriptions. An event of an ephemeral
+ * topic has no position, and no scope either: it is stored nowhere.
+ */
 export interface EventInfo {
-  readonly event: BusEvent;
+  readonly event: EphemeralEvent & Partial<BusEvent>;
   readonly delivery?: Delivery;
 }
 
@@ -82,7 +86,10 @@ export interface PubSubSubscription {
 }
 
 export interface TopicHandle<Name extends string> {
-  /** Resolves once the event is stored; rejects with a ProblemError. Without data `{}` goes out. */
+  /**
+   * Resolves once the event is stored, or the server has it where the topic is ephemeral; rejects with a
+   * ProblemError. Without data `{}` goes out.
+   */
   publish(data?: Payload<Name> | Error, options?: PublishOptions): Promise<Receipt>;
   /**
    * A throw of a durable handler means redelivery; a live handler's errors go to `onError`.
@@ -275,6 +282,7 @@ class NatsPubSub implements PubSub {
     let closed = false;
     const start = async (): Promise<void> => {
       const bus = await this.#ready();
+      if (options.durable !== undefined) await this.#assertStored(bus, name, filters);
       if (closed) throw unavailable('The subscription was closed');
       inner.push(
         ...(options.durable === undefined
@@ -317,7 +325,7 @@ class NatsPubSub implements PubSub {
     filters: readonly string[],
     handler: Handler<unknown>,
   ): PubSubSubscription[] {
-    const run = async (event: BusEvent): Promise<void> => {
+    const run = async (event: EphemeralEvent): Promise<void> => {
       // A live event has no redelivery: its handler's failure is reported, and must not end the others.
       try {
         await handler(event.message, { event });
@@ -326,10 +334,29 @@ class NatsPubSub implements PubSub {
       }
     };
     const { audience } = this.#options;
+    const take = (event: EphemeralEvent) => void run(event);
     return filters.map((filter) => {
-      const { started, close } = bus.live({ audience, scope, filter }, (event) => void run(event));
-      return { ready: started.then(() => {}), close: async () => close() };
+      const stored = bus.live({ audience, scope, filter }, take);
+      // Made in the same turn: once the other has begun, this one has too.
+      const ephemeral = scope === 'global' ? bus.ephemeral({ audience, filter }, take) : undefined;
+      const close = () => {
+        stored.close();
+        ephemeral?.close();
+      };
+      stored.started.catch(close);
+      return { ready: stored.started.then(() => {}), close: async () => close() };
     });
+  }
+
+  /** @throws ProblemError `request_invalid` for an ephemeral topic */
+  async #assertStored(bus: JetStreamBus, name: string, filters: readonly string[]): Promise<void> {
+    for (const filter of filters) {
+      // None for a wildcard.
+      const topic = topicAt(filter, name);
+      if (topic && (await bus.isEphemeral(this.#options.audience, topic))) {
+        throw new ProblemError('request_invalid', `${topic.name} is ephemeral: it can be heard live only`);
+      }
+    }
   }
 
   #durable(
