@@ -264,6 +264,19 @@ describe('calls to two replicas', () => {
       });
     });
 
+    it('keeps a topic ephemeral that was registered so', async () => {
+      const { topic } = await env.createTopic('topics', 'typing', { durable: false });
+      expect(topic).toMatchObject({ durable: false });
+      for (const same of [undefined, { durable: false }]) {
+        expect(await env.createTopic('topics', 'typing', same)).toEqual({ created: false, topic });
+      }
+      await expect(env.createTopic('topics', 'typing', { durable: true })).rejects.toMatchObject({
+        code: 'topic_conflict',
+        detail: 'typing is registered with another durable',
+      });
+      expect((await env.lookup('topics', pathOf('typing'))).topic).toEqual(topic);
+    });
+
     it('says where a schema cannot be used', async () => {
       const schema = { type: 'object', properties: { id: { type: 'strong' } } };
       const refused = env.createTopic('topics', 'unusable', { schema });
