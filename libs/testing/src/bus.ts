@@ -31,6 +31,8 @@ export interface BusContent {
   topics?: readonly (Pick<TopicRecord, 'topic' | 'audience'> & Partial<TopicRecord>)[];
   /** False: streams that republish nothing, so that a test decides which copies come. Default true. */
   republish?: boolean;
+  /** How many servers of a cluster keep each stream and bucket. Default 1. */
+  replicas?: number;
 }
 
 /**
@@ -38,14 +40,14 @@ export interface BusContent {
  * topics. What exists stays; more audiences and topics may be added by another call.
  */
 export async function prepareBus(nats: { readonly url: string }, content: BusContent = {}): Promise<void> {
-  const { audiences = ['acme'], topics = [], republish = true } = content;
-  const nc = await connect({ servers: nats.url });
+  const { audiences = ['acme'], topics = [], republish = true, replicas = 1 } = content;
+  const nc = await connect({ servers: nats.url.split(',') });
   try {
-    const wanted = streamConfigs({ maxAgeSeconds: 3600, maxBytes: 256 * MIB, replicas: 1 });
+    const wanted = streamConfigs({ maxAgeSeconds: 3600, maxBytes: 256 * MIB, replicas });
     const streams = republish ? wanted : wanted.map(({ republish: _, ...silent }) => silent);
     await provisionStreams(nc, streams);
     await recordEpochs();
-    const bucket = await new Kvm(nc).create(BUCKETS.topics, { history: 1 });
+    const bucket = await new Kvm(nc).create(BUCKETS.topics, { history: 1, replicas });
     for (const name of audiences) await bucket.put(audienceKey(name), JSON.stringify(audienceRecord(name)));
     for (const topic of topics) {
       const record = topicRecord(topic);
@@ -57,7 +59,7 @@ export async function prepareBus(nats: { readonly url: string }, content: BusCon
 
   async function recordEpochs(): Promise<void> {
     const jsm = await jetstreamManager(nc);
-    const bucket = await new Kvm(nc).create(BUCKETS.streams, { history: 1 });
+    const bucket = await new Kvm(nc).create(BUCKETS.streams, { history: 1, replicas });
     for (const { name } of [STREAMS.global, STREAMS.local]) {
       const { created } = await jsm.streams.info(name);
       const record: StreamRecord = {
@@ -89,7 +91,8 @@ export async function openBus(
   nats: { readonly url: string },
   options: Partial<Omit<JetStreamBusOptions, 'nc' | 'connected' | 'observer' | 'log'>> = {},
 ): Promise<TestBus> {
-  const nc = await connect({ servers: nats.url, reconnectTimeWait: 50, maxReconnectAttempts: -1 });
+  const servers = nats.url.split(',');
+  const nc = await connect({ servers, reconnectTimeWait: 50, maxReconnectAttempts: -1 });
   let connected = true;
   const follow = async () => {
     for await (const { type } of nc.status()) {
