@@ -1,4 +1,5 @@
 /** Calls of the registry app (`ph-rpc.registry.*`), and what it projects into the bucket `ph-topics`. */
+import 'reflect-metadata';
 import { Type } from 'class-transformer';
 import {
   ArrayMaxSize,
@@ -96,11 +97,13 @@ export class Usage {
   /** Events stored. */
   @IsInt()
   @Min(0)
+  @Max(Number.MAX_SAFE_INTEGER)
   publishes!: number;
 
   /** Bytes that they take in the streams. */
   @IsInt()
   @Min(0)
+  @Max(Number.MAX_SAFE_INTEGER)
   bytes!: number;
 }
 
