@@ -1,38 +1,13 @@
-/**
- * Stored events of a filter, in the order of the stream (docs/protocols/events.md, "Order, gaps, positions").
- *
- * A few are asked one by one of the stream's leader: no consumer is made for them. What goes on is pulled
- * through an ephemeral consumer, and held against the leader: one that lives where the stream's leader is reads
- * what the leader has; of one on a follower each jump in its sequences is asked of the leader, which is slower
- * by far. Only the leader's own answer says that nothing follows.
- */
-import { randomUUID } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  AckPolicy,
-  type Consumer,
-  type ConsumerInfo,
-  DeliverPolicy,
-  type JetStreamClient,
-  type JsMsg,
-  ReplayPolicy,
-} from '@nats-io/jetstream';
-import { type MsgHdrs, nanos } from '@nats-io/transport-node';
-import { ProblemError, parseStoredSubject, STREAMS, storedSubject } from '@posthorn/contracts';
+/** Stored events of an interest, in the order of the stream: what a reading of it gives, as events. */
+import { parseStoredSubject, storedSubject } from '@posthorn/contracts';
 import type { BusEvent, BusObserver, Interest } from '../port.js';
-import type { Epochs } from './epochs.js';
 import { type EventReader, isRejection } from './event-reader.js';
-import { headersOf } from './headers.js';
-import type { Extent, Horizon } from './horizon.js';
-import { type LeaderParts, nextStored, storedHeaders } from './leader.js';
+import { readStored, type Stored, type StoredParts } from './stored.js';
 import type { TopicDirectory } from './topic-directory.js';
 
-export interface HistoryParts extends LeaderParts {
-  readonly js: JetStreamClient;
+export interface HistoryParts extends StoredParts {
   readonly reader: EventReader;
   readonly topics: TopicDirectory;
-  readonly epochs: Epochs;
-  readonly horizon: Horizon;
   readonly instance: string;
   readonly observer: BusObserver;
 }
@@ -45,25 +20,8 @@ export interface Page {
   readonly first: number;
 }
 
-/** Events that are asked for one by one before a consumer is made, which costs a server some 2 ms. */
-const WALK = 32;
-/** Events in one pull: with the largest payloads there are, 64 MiB. */
-const PULL = 64;
-/** Tries to get a consumer onto the leader: the server places it on any of the stream's replicas. */
-const PLACINGS = 5;
-/** How long a pull may take, in milliseconds: the consumer may have counted what was removed since. */
-const PULL_TIME = 2_000;
-/** How long the server keeps a consumer that nobody pulls from, in milliseconds: longer than a lost connection. */
-const CONSUMER_IDLE = 10_000;
-/** The pause before a leader that did not answer is asked again, and when that ends, in milliseconds. */
-const PAUSE = 100;
-const PATIENCE = 5_000;
-
 /**
- * Reads page by page. A generator: the next page is read when the caller asks for it, so that a slow caller
- * costs no memory, and whoever stops asking leaves no consumer behind.
- * @param after the place after which to read
- * @param until the place up to which to read, asked again before each page
+ * Reads page by page, as {@link readStored}.
  * @throws ProblemError `unavailable` where the leader has not answered for some seconds, or the epoch changed
  */
 export async function* readHistory(
@@ -72,245 +30,29 @@ export async function* readHistory(
   after: number,
   until: () => number,
 ): AsyncGenerator<Page, void, void> {
-  const reading = new Reading(parts, interest, after);
-  try {
-    for (let end = until(); reading.place < end; end = until()) yield await reading.next(end);
-  } finally {
-    reading.close();
+  const { audience, scope, filter } = interest;
+  const subject = storedSubject(audience, scope, parts.instance, filter);
+  const epoch = parts.epochs.of(scope);
+  for await (const { messages, upTo, first } of readStored(parts, { scope, subject }, after, until)) {
+    yield { events: messages.flatMap((message) => eventsIn(parts, epoch, message)), upTo, first };
   }
 }
 
-/** A stored message, by whichever way it came. */
-interface Stored {
-  readonly sequence: number;
-  readonly subject: string;
-  readonly headers: MsgHdrs | undefined;
-  readonly data: Uint8Array;
-  /** When it was stored, in milliseconds since 1970. */
-  readonly storedAt: () => number;
-}
-
-class Reading {
-  /** Everything up to here was read. */
-  place: number;
-  readonly #parts: HistoryParts;
-  readonly #interest: Interest;
-  readonly #subject: string;
-  readonly #epoch: string;
-  #pulled: Pulled | undefined;
-  #walked = 0;
-
-  constructor(parts: HistoryParts, interest: Interest, after: number) {
-    const { audience, scope, filter } = interest;
-    this.#parts = parts;
-    this.#interest = interest;
-    this.#subject = storedSubject(audience, scope, parts.instance, filter);
-    this.#epoch = parts.epochs.of(scope);
-    this.place = after;
+/** The event in a stored message; none where it is not to be passed on. */
+function eventsIn(
+  { reader, topics, observer }: HistoryParts,
+  epoch: string,
+  { sequence, subject, headers, data, storedAt }: Stored,
+): BusEvent[] {
+  const source = parseStoredSubject(subject);
+  if (!source) return [];
+  const retention = topics.cached(source.audience, source.path)?.retention;
+  if (retention !== undefined && storedAt() < Date.now() - retention * 1_000) return [];
+  const event = reader.read(source, { epoch, sequence }, headers, data);
+  if (isRejection(event)) {
+    observer.dropped(event.reason);
+    return [];
   }
-
-  async next(until: number): Promise<Page> {
-    const { epochs } = this.#parts;
-    const messages = this.#walked < WALK ? await this.#walk(until) : await this.#pull(until);
-    const { first } = await this.#extent();
-    if (epochs.of(this.#interest.scope) !== this.#epoch) {
-      throw new ProblemError('unavailable', 'The event store was replaced while it was read');
-    }
-    return { events: messages.flatMap((message) => this.#read(message)), upTo: this.place, first };
-  }
-
-  close(): void {
-    this.#pulled?.close();
-    this.#pulled = undefined;
-  }
-
-  async #walk(until: number): Promise<Stored[]> {
-    const { scope } = this.#interest;
-    const found: Stored[] = [];
-    for (; this.#walked < WALK; this.#walked++) {
-      const stored = await this.#ask(() => nextStored(this.#parts, scope, this.#subject, this.place));
-      if (!stored || stored.seq > until) {
-        this.place = until;
-        return found;
-      }
-      this.place = stored.seq;
-      found.push({
-        sequence: stored.seq,
-        subject: stored.subject,
-        headers: storedHeaders(stored),
-        data: stored.data,
-        storedAt: () => stored.time.getTime(),
-      });
-    }
-    return found;
-  }
-
-  /** One pull, as far as the leader agrees. What goes wrong here is left to the leader. */
-  async #pull(until: number): Promise<Stored[]> {
-    try {
-      this.#pulled ??= await this.#openPulled();
-      const messages = await this.#pulled.next();
-      const beyond = messages.findIndex(({ seq }) => seq > until);
-      // The first beyond the end shows that nothing is left before it.
-      const wanted = beyond === -1 ? messages : messages.slice(0, beyond + 1);
-      const proven = await this.#prove(wanted);
-      const found = wanted.slice(0, proven).filter(({ seq }) => seq <= until);
-      this.place = found.at(-1)?.seq ?? this.place;
-      if (beyond !== -1 && proven === wanted.length) this.place = until;
-      // A consumer that has sent what lies beyond the end would not send it again where the end moves on.
-      if (beyond !== -1 || proven < wanted.length || this.#pulled.atEnd) this.#backToLeader();
-      return found.map((message) => ({
-        sequence: message.seq,
-        subject: message.subject,
-        headers: headersOf(message),
-        data: message.data,
-        storedAt: () => Number(message.timestampNanos / 1_000_000n),
-      }));
-    } catch {
-      // The connection, or the consumer with its server, is gone.
-      this.#backToLeader();
-      return [];
-    }
-  }
-
-  #backToLeader(): void {
-    this.close();
-    this.#walked = 0;
-  }
-
-  async #openPulled(): Promise<Pulled> {
-    const { leader } = await this.#extent();
-    for (let placing = 1; ; placing++) {
-      const pulled = await Pulled.open(this.#parts, this.#interest, this.#subject, this.place);
-      if (pulled.host === leader || placing === PLACINGS) return pulled;
-      pulled.close();
-    }
-  }
-
-  #extent(): Promise<Extent> {
-    return this.#ask(() => this.#parts.horizon.extent());
-  }
-
-  /** How many of these messages, from the first, have nothing stored between them. */
-  async #prove(messages: readonly JsMsg[]): Promise<number> {
-    const { scope } = this.#interest;
-    // Asked after the messages came: whoever leads now had what it sent, and sent what it had.
-    if (this.#pulled?.host === (await this.#extent()).leader) return messages.length;
-    const follows = await Promise.all(
-      messages.map(async ({ seq }, i) => {
-        const before = messages[i - 1]?.seq ?? this.place;
-        if (seq <= before + 1) return seq > before;
-        const stored = await nextStored(this.#parts, scope, this.#subject, before);
-        // Beyond it or null: it was removed since.
-        return !stored || stored.seq >= seq;
-      }),
-    );
-    const wrong = follows.indexOf(false);
-    return wrong === -1 ? messages.length : wrong;
-  }
-
-  #read({ sequence, subject, headers, data, storedAt }: Stored): BusEvent[] {
-    const { reader, topics, observer } = this.#parts;
-    const source = parseStoredSubject(subject);
-    if (!source) return [];
-    const retention = topics.cached(source.audience, source.path)?.retention;
-    if (retention !== undefined && storedAt() < Date.now() - retention * 1_000) return [];
-    const event = reader.read(source, { epoch: this.#epoch, sequence }, headers, data);
-    if (isRejection(event)) {
-      observer.dropped(event.reason);
-      return [];
-    }
-    observer.delivered(source.scope);
-    return [event];
-  }
-
-  async #ask<T>(question: () => Promise<T>): Promise<T> {
-    const deadline = Date.now() + PATIENCE;
-    for (;;) {
-      try {
-        return await question();
-      } catch (cause) {
-        if (Date.now() > deadline) {
-          throw new ProblemError('unavailable', 'The event store does not answer', { cause });
-        }
-        await sleep(PAUSE);
-      }
-    }
-  }
-}
-
-/** An ephemeral consumer without acknowledgement, pulled from batch by batch. */
-class Pulled {
-  readonly #parts: HistoryParts;
-  readonly #consumer: Consumer;
-  /** The name of the server that it lives on; undefined outside a cluster. */
-  readonly host: string | undefined;
-  /** How many messages the consumer still has, by its own account. */
-  #pending: number;
-  /** How many messages the consumer has sent. */
-  #sent = 0;
-
-  private constructor(parts: HistoryParts, consumer: Consumer, info: ConsumerInfo) {
-    this.#parts = parts;
-    this.#consumer = consumer;
-    this.host = info.cluster?.leader;
-    this.#pending = info.num_pending;
-  }
-
-  static async open(
-    parts: HistoryParts,
-    { scope }: Interest,
-    subject: string,
-    after: number,
-  ): Promise<Pulled> {
-    const { js, jsm, inFlight } = parts;
-    const info = await inFlight.untilLost(
-      jsm.consumers.add(STREAMS[scope].name, {
-        name: `history-${randomUUID()}`,
-        filter_subject: subject,
-        deliver_policy: DeliverPolicy.StartSequence,
-        opt_start_seq: after + 1,
-        ack_policy: AckPolicy.None,
-        replay_policy: ReplayPolicy.Instant,
-        inactive_threshold: nanos(CONSUMER_IDLE),
-        mem_storage: true,
-        num_replicas: 1,
-      }),
-    );
-    return new Pulled(parts, js.consumers.getConsumerFromInfo(info), info);
-  }
-
-  get atEnd(): boolean {
-    return this.#pending === 0;
-  }
-
-  /** The next messages, up to the first that was lost on the way: that is the consumer's end. */
-  async next(): Promise<JsMsg[]> {
-    if (this.atEnd) return [];
-    const wanted = Math.min(PULL, this.#pending);
-    const messages = await this.#consumer.fetch({ max_messages: wanted, expires: PULL_TIME });
-    const taken: JsMsg[] = [];
-    const take = async () => {
-      for await (const message of messages) taken.push(message);
-    };
-    try {
-      const tooLong = new AbortController();
-      await Promise.race([
-        this.#parts.inFlight.untilLost(take()),
-        sleep(2 * PULL_TIME, undefined, { signal: tooLong.signal }).catch(() => {}),
-      ]).finally(() => tooLong.abort());
-    } finally {
-      messages.stop();
-    }
-    const lost = taken.findIndex(({ info }, i) => info.deliverySequence !== this.#sent + i + 1);
-    const heard = lost === -1 ? taken : taken.slice(0, lost);
-    this.#sent += heard.length;
-    this.#pending = heard.length < wanted ? 0 : heard.at(-1)!.info.pending;
-    return heard;
-  }
-
-  /** Not waited for: where the server does not hear it, it removes the idle consumer by itself. */
-  close(): void {
-    this.#consumer.delete().catch(() => {});
-  }
+  observer.delivered(source.scope);
+  return [event];
 }
