@@ -47,12 +47,14 @@ export class GatewayMetrics {
       labelSets(DROPS, 'reason'),
     );
     const gaps = metrics.counter('gaps_total', 'Live copies that showed that one before them did not come');
+    const repaired = metrics.counter('repaired_total', 'Events read from the stream because no copy came');
     this.bus = {
       published: (scope) => published[scope].inc(),
       refused: () => {},
       delivered: () => this.eventsOut.inc(),
       dropped: (reason) => dropped[reason].inc(),
       gap: () => gaps.inc(),
+      repaired: () => repaired.inc(),
       settled: () => {},
     };
   }

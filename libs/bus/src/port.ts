@@ -85,6 +85,13 @@ export interface LiveSubscription {
    * delivered, nothing up to it is. Rejects with `unavailable` when the stream's leader cannot be asked.
    */
   readonly started: Promise<Position>;
+  /**
+   * Resolves once everything stored up to a place and taken by the filter was handed to the handler; what the
+   * stream has dropped meanwhile does not count. The place is one that {@link Bus.horizon} gave. Many may ask at
+   * once: one question is on its way, and none goes out for a place that is known to be complete.
+   * Rejects with `unavailable` where the leader does not answer, the epoch is another or the subscription ended.
+   */
+  verify(upTo: Position): Promise<void>;
   /** Ends the subscription at once; nothing is delivered afterwards. */
   close(): void;
 }
@@ -238,6 +245,8 @@ export interface BusObserver {
   dropped(reason: DropReason): void;
   /** A copy before this one did not come. */
   gap(): void;
+  /** An event was passed on from the stream, because its copy did not come. */
+  repaired(): void;
   settled(outcome: 'ack' | 'retry' | 'hold' | 'dead'): void;
 }
 

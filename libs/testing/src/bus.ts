@@ -80,6 +80,7 @@ export interface TestBus extends AsyncDisposable {
   readonly seen: {
     dropped: DropReason[];
     gaps: number;
+    repaired: number;
     settled: string[];
     refused: string[];
     readonly log: { message: string; fields: Record<string, unknown> }[];
@@ -101,11 +102,14 @@ export async function openBus(
     }
   };
   void follow();
-  const seen: TestBus['seen'] = { dropped: [], gaps: 0, settled: [], refused: [], log: [] };
+  const seen: TestBus['seen'] = { dropped: [], gaps: 0, repaired: 0, settled: [], refused: [], log: [] };
   const observer: Partial<BusObserver> = {
     dropped: (reason) => seen.dropped.push(reason),
     gap: () => {
       seen.gaps += 1;
+    },
+    repaired: () => {
+      seen.repaired += 1;
     },
     settled: (outcome) => seen.settled.push(outcome),
     refused: (code) => seen.refused.push(code),

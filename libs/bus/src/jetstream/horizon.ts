@@ -16,11 +16,20 @@ export class Horizon {
   readonly #stream: string;
   readonly #inFlight: InFlight;
   #next: Promise<Extent> | undefined;
+  #leader: string | undefined;
+  #known = 0;
+  /** Called when an answer came from another leader than the one before. */
+  onLeaderChange = (): void => {};
 
   constructor(jsm: JetStreamManager, stream: string, inFlight: InFlight) {
     this.#jsm = jsm;
     this.#stream = stream;
     this.#inFlight = inFlight;
+  }
+
+  /** The last sequence as the latest answer had it, 0 before the first. */
+  get known(): number {
+    return this.#known;
   }
 
   /**
@@ -42,12 +51,21 @@ export class Horizon {
       setImmediate(() => {
         this.#next = undefined;
         this.#inFlight.untilLost(this.#jsm.streams.info(this.#stream)).then(
-          ({ state, cluster }) =>
-            resolve({ first: state.first_seq, last: state.last_seq, leader: cluster?.leader }),
+          ({ state, cluster }) => {
+            resolve({ first: state.first_seq, last: state.last_seq, leader: cluster?.leader });
+            this.#known = state.last_seq;
+            this.#noteLeader(cluster?.leader);
+          },
           (cause) => reject(new ProblemError('unavailable', 'The event store does not answer', { cause })),
         );
       });
     });
     return this.#next;
+  }
+
+  #noteLeader(leader: string | undefined): void {
+    const before = this.#leader;
+    this.#leader = leader ?? before;
+    if (before !== this.#leader && before !== undefined) this.onLeaderChange();
   }
 }

@@ -39,6 +39,7 @@ import { registryLookup } from './registry-lookup.js';
 import { openHistory, resume } from './resume.js';
 import { SharedHistory } from './shared-history.js';
 import { TopicDirectory } from './topic-directory.js';
+import { Watch } from './watch.js';
 
 export interface JetStreamBusOptions {
   readonly nc: NatsConnection;
@@ -52,6 +53,8 @@ export interface JetStreamBusOptions {
   readonly log?: DurableParts['log'];
   /** How long a publish waits for its acknowledgement, in milliseconds. Default 5,000. */
   readonly ackTimeout?: number;
+  /** How often a silent topic is checked against its stream, in milliseconds. Default 14,000: 15 s are promised. */
+  readonly checkInterval?: number;
 }
 
 export class JetStreamBus implements Bus {
@@ -68,6 +71,7 @@ export class JetStreamBus implements Bus {
   readonly #horizons: Record<Scope, Horizon>;
   readonly #log: DurableParts['log'];
   readonly #inFlight: InFlight;
+  readonly #watch: Watch;
   readonly #shared = new SharedHistory(({ scope }) => this.#historyParts(scope));
 
   private constructor(options: JetStreamBusOptions, jsm: JetStreamManager) {
@@ -85,6 +89,9 @@ export class JetStreamBus implements Bus {
       global: new Horizon(jsm, STREAMS.global.name, this.#inFlight),
       local: new Horizon(jsm, STREAMS.local.name, this.#inFlight),
     };
+    const { checkInterval } = options;
+    const watched = { nc, epochs: this.#epochs, horizons: this.#horizons, log: this.#log };
+    this.#watch = new Watch(watched, checkInterval);
     this.#publisher = new Publisher({
       js: this.js,
       jsm,
@@ -113,17 +120,7 @@ export class JetStreamBus implements Bus {
 
   live(interest: Interest, handler: LiveHandler): LiveSubscription {
     return subscribeLive(
-      {
-        nc: this.#nc,
-        jsm: this.jsm,
-        inFlight: this.#inFlight,
-        reader: this.#reader,
-        epochs: this.#epochs,
-        horizon: this.#horizons[interest.scope],
-        instance: this.instance,
-        observer: this.#observer,
-        log: this.#log,
-      },
+      { ...this.#historyParts(interest.scope), nc: this.#nc, watch: this.#watch, log: this.#log },
       interest,
       handler,
     );
@@ -187,8 +184,9 @@ export class JetStreamBus implements Bus {
     };
   }
 
-  /** Stops following topics and epochs. The connection belongs to whoever opened it. */
+  /** Stops following topics and epochs, and checking live subscriptions. The connection belongs to whoever opened it. */
   close(): void {
+    this.#watch.close();
     this.topics.close();
     this.#epochs.close();
   }
@@ -200,5 +198,6 @@ const SILENT: BusObserver = {
   delivered() {},
   dropped() {},
   gap() {},
+  repaired() {},
   settled() {},
 };

@@ -19,20 +19,34 @@ const MAX_HELD = 4_096;
 
 export class Lane<T> {
   #last: number;
+  /** What `last` was before the latest that was passed on. */
+  #before: number;
   #passedAny = false;
+  readonly #risen: boolean;
   /** Copies behind a gap, by sequence. */
   #held: Copy<T>[] = [];
   /** The highest sequence that was heard of. */
   #heardOf = 0;
 
-  /** @param floor the stream's sequence at which the subscription began: nothing up to it is passed on */
-  constructor(floor: number) {
+  /**
+   * @param floor the place in the stream at which the lane begins: nothing up to it is passed on
+   * @param risen whether something of this subject may have been passed on up to the floor, by a lane that was
+   *   forgotten since: then a copy that says nothing was before it is worth a look
+   */
+  constructor(floor: number, risen = false) {
     this.#last = floor;
+    this.#before = floor;
+    this.#risen = risen;
   }
 
   /** The last sequence that was passed on, or the floor. */
   get last(): number {
     return this.#last;
+  }
+
+  /** The last sequence but one that was passed on, or the floor. */
+  get before(): number {
+    return this.#before;
   }
 
   /** Whether something may be missing before what was heard of. */
@@ -52,6 +66,19 @@ export class Lane<T> {
     if (this.#held[place]?.sequence === copy.sequence) return 'late';
     if (this.#held.length < MAX_HELD) this.#held.splice(place + 1, 0, copy);
     return 'held';
+  }
+
+  /** Takes somebody's word that this sequence is stored: the lane is behind until it was passed on, or is gone. */
+  hearOf(sequence: number): void {
+    this.#heardOf = Math.max(this.#heardOf, sequence);
+  }
+
+  /** Goes back to a place: what was passed on beyond it is not in the stream. Held copies are forgotten. */
+  retract(place: number): void {
+    this.#last = place;
+    this.#before = place;
+    this.#heardOf = place;
+    this.#held = [];
   }
 
   /** The held copies that follow on what was passed on, which they now are too. */
@@ -87,10 +114,12 @@ export class Lane<T> {
 
   /** After something was passed on, another predecessor is a delete, a loss or a forgery: all are worth a look. */
   #follows({ previous }: Copy<T>): boolean {
-    return this.#passedAny ? previous === this.#last : previous <= this.#last;
+    if (this.#passedAny) return previous === this.#last;
+    return previous <= this.#last && !(this.#risen && previous === 0);
   }
 
   #pass(sequence: number): void {
+    this.#before = this.#last;
     this.#last = sequence;
     this.#passedAny = true;
     this.#heardOf = Math.max(this.#heardOf, sequence);
