@@ -99,19 +99,19 @@ export class CourierSocket implements AsyncDisposable {
   }
 
   /** Subscribes and waits for the answer. */
-  async subscribe(topic: string): Promise<Frame> {
-    const ref = `sub-${topic}-${this.frames.length}`;
-    this.send({ action: 'subscribe', topic, ref });
+  async subscribe(topic: string, since?: string): Promise<Frame> {
+    const ref = `sub-${topic}-${this.frames.length}`.slice(0, 256);
+    this.send({ action: 'subscribe', topic, since, ref });
     const answer = await this.find((frame) => frame.ref === ref);
     if (answer.action !== 'subscribed') throw new Error(JSON.stringify(answer));
     return answer;
   }
 
-  /** A round trip: whatever the server sent before it is here when this resolves. */
-  async settle(): Promise<void> {
+  /** A round trip: whatever the server sent before it is here when this resolves. The answer says where it stands. */
+  async settle(): Promise<Frame> {
     const from = this.frames.length;
     this.send({ action: 'ping' });
-    await this.find((frame) => frame.action === 'pong', from);
+    return this.find((frame) => frame.action === 'pong', from);
   }
 
   async end(): Promise<{ code: number; reason: string }> {

@@ -80,7 +80,12 @@ export class GatewayCore {
       ),
       service.waitFor('revocations', () => RevocationList.load(link, { logger })),
     ]);
-    const hub = new Hub(bus, new Turn());
+    const hub = new Hub({
+      bus,
+      turn: new Turn(),
+      retention: (audience, filter) => bus.topics.retention(audience, filter),
+      resumed: (outcome) => this.metrics.resumes[outcome].inc(),
+    });
     this.wheel.start();
     shutdown.on('flush', 'bus', async () => {
       bus.close();

@@ -2,6 +2,7 @@
 import type { BusObserver, DropReason } from '@posthorn/bus';
 import { CLOSE, PROBLEMS, type ProblemCode } from '@posthorn/contracts';
 import type { Labels, Level, Metrics, Tally } from '@posthorn/service';
+import type { ResumeOutcome } from './hub/catch-up.js';
 
 const DROPS = [
   'unsequenced',
@@ -19,6 +20,7 @@ export class GatewayMetrics {
   readonly eventsOut: Tally;
   readonly errors: Record<ProblemCode, Tally>;
   readonly closes: Record<keyof typeof CLOSE, Tally>;
+  readonly resumes: Record<ResumeOutcome, Tally>;
   readonly bus: BusObserver;
 
   /** @param feeds how many filters the hub follows, asked at each scrape */
@@ -36,6 +38,11 @@ export class GatewayMetrics {
       'closes_total',
       'Connections that the server ended, by reason',
       labelSets(Object.keys(CLOSE) as (keyof typeof CLOSE)[], 'reason'),
+    );
+    this.resumes = metrics.counters(
+      'resumes_total',
+      'Topics and patterns resumed from a position: out of memory, out of the stream, or with a loss',
+      labelSets(['window', 'store', 'lost'] as const, 'outcome'),
     );
     const published = metrics.counters('published_total', 'Events taken: stored, or ephemeral and sent on', {
       local: { scope: 'local' },

@@ -1,9 +1,10 @@
 import { PassThrough } from 'node:stream';
 import { describe, expect, it } from '@jest/globals';
-import type { BusEvent } from '@posthorn/bus';
-import { Feed } from './feed.js';
+import type { BusEvent, EphemeralEvent } from '@posthorn/bus';
+import { Feed, type FeedEvent } from './feed.js';
 import { Outbox } from './outbox.js';
 import { Turn } from './turn.js';
+import { WindowBudget } from './window.js';
 
 const endOfTurn = () => new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
 
@@ -21,19 +22,29 @@ function connection(turn: Turn, limit = 1_000) {
 }
 
 const at = (sequence: number) => ({ epoch: 'e', sequence });
-const event = (sequence: number) => ({ position: at(sequence) }) as BusEvent;
-const plain = { key: 'plain', encode: (e: BusEvent) => Buffer.from(`${e.position.sequence};`) };
-const loud = { key: 'loud', encode: (e: BusEvent) => Buffer.from(`${e.position.sequence}!`) };
+const PATH = '-.news';
+const event = (sequence: number, epoch = 'e') =>
+  ({ path: PATH, position: { epoch, sequence }, bytes: Buffer.alloc(2) }) as unknown as BusEvent;
+const signal = { path: PATH, bytes: Buffer.alloc(2) } as unknown as EphemeralEvent;
+const numberOf = (e: FeedEvent) => ('position' in e ? e.position.sequence : '~');
+const plain = { key: 'plain', encode: (e: FeedEvent) => Buffer.from(`${numberOf(e)};`) };
+const loud = { key: 'loud', encode: (e: FeedEvent) => Buffer.from(`${numberOf(e)}!`) };
+
+function feedOf(turn: Turn, empty = () => {}): Feed {
+  const feed = new Feed({ filter: PATH, turn, budget: new WindowBudget(), empty });
+  feed.window.open(at(0));
+  return feed;
+}
 
 describe('Feed', () => {
   it('writes all that a turn brings to a connection at once, encoded once for all', async () => {
     const turn = new Turn();
     let encoded = 0;
-    const encode = (e: BusEvent) => {
+    const encode = (e: FeedEvent) => {
       encoded++;
       return plain.encode(e);
     };
-    const feed = new Feed(turn, () => {});
+    const feed = feedOf(turn);
     const connections = Array.from({ length: 5 }, () => connection(turn));
     for (const { outbox } of connections) feed.join(outbox, { key: 'counted', encode }).start(at(0));
     for (let i = 1; i <= 10; i++) feed.take(event(i));
@@ -44,7 +55,7 @@ describe('Feed', () => {
 
   it('gives a listener what was stored after its beginning, none of it twice', async () => {
     const turn = new Turn();
-    const feed = new Feed(turn, () => {});
+    const feed = feedOf(turn);
     const early = connection(turn);
     const late = connection(turn);
     feed.join(early.outbox, plain).start(at(0));
@@ -62,17 +73,17 @@ describe('Feed', () => {
 
   it('gives a listener nothing from before its beginning, however late it comes, but all of a stream made anew', async () => {
     const turn = new Turn();
-    const feed = new Feed(turn, () => {});
+    const feed = feedOf(turn);
     const early = connection(turn);
     const late = connection(turn);
-    const seen: number[] = [];
+    const seen: (number | string)[] = [];
     feed.join(early.outbox, plain).start(at(0));
     feed.take(event(1));
     feed.join(late.outbox, plain).start(at(3));
-    feed.watch((e) => seen.push(e.position.sequence)).start(at(3));
+    feed.watch((e) => seen.push(numberOf(e))).start(at(3));
     for (const sequence of [2, 3, 4]) feed.take(event(sequence));
     await endOfTurn();
-    feed.take({ position: { epoch: 'f', sequence: 1 } } as BusEvent);
+    feed.take(event(1, 'f'));
     await endOfTurn();
     expect(early.writes.join('')).toBe('1;2;3;4;1;');
     expect(late.writes.join('')).toBe('4;1;');
@@ -82,7 +93,7 @@ describe('Feed', () => {
   it('delivers what came before a leave and nothing after it', async () => {
     const turn = new Turn();
     let emptied = 0;
-    const feed = new Feed(turn, () => emptied++);
+    const feed = feedOf(turn, () => emptied++);
     const one = connection(turn);
     const listener = feed.join(one.outbox, plain);
     listener.start(at(0));
@@ -96,7 +107,7 @@ describe('Feed', () => {
 
   it('encodes for each kind of listener', async () => {
     const turn = new Turn();
-    const feed = new Feed(turn, () => {});
+    const feed = feedOf(turn);
     const a = connection(turn);
     const b = connection(turn);
     feed.join(a.outbox, plain).start(at(0));
@@ -106,10 +117,36 @@ describe('Feed', () => {
     expect([a.writes, b.writes]).toEqual([['1;'], ['1!']]);
   });
 
+  it('gives ephemeral events to those who are live, and keeps none', async () => {
+    const turn = new Turn();
+    const feed = feedOf(turn);
+    const [member, newcomer, waiting] = [connection(turn), connection(turn), connection(turn)];
+    feed.join(member.outbox, plain).start(at(0));
+    feed.take(event(1));
+    feed.join(newcomer.outbox, plain).start(at(1));
+    const late = feed.join(waiting.outbox, plain);
+    feed.takeEphemeral(signal);
+    late.start(at(0));
+    await endOfTurn();
+    const heard = [member, newcomer, waiting].map(({ writes }) => writes.join(''));
+    expect(heard).toEqual(['1;~;', '~;', '1;']);
+  });
+
+  it('sends a listener away whose place the window does not reach', () => {
+    const turn = new Turn();
+    const feed = feedOf(turn);
+    feed.watch(() => {}).start(at(0));
+    for (let i = 1; i <= 1_100; i++) feed.take(event(i));
+    const late = connection(turn);
+    const listener = feed.join(late.outbox, plain);
+    expect(listener.start(at(10))).toBe(false);
+    expect(listener.start(at(1_098))).toBe(true);
+  });
+
   it('holds events back from a watcher until it begins', () => {
-    const feed = new Feed(new Turn(), () => {});
-    const seen: number[] = [];
-    const listener = feed.watch((e) => seen.push(e.position.sequence));
+    const feed = feedOf(new Turn());
+    const seen: (number | string)[] = [];
+    const listener = feed.watch((e) => seen.push(numberOf(e)));
     feed.take(event(1));
     feed.take(event(2));
     expect(seen).toEqual([]);
@@ -150,5 +187,69 @@ describe('Outbox', () => {
     outbox.close();
     outbox.send(Buffer.from('late'));
     expect(writes).toEqual(['last']);
+  });
+
+  it('has no room for more than half of its limit, until the peer has read', async () => {
+    const turn = new Turn();
+    const { outbox, stream, state } = connection(turn, 1_000);
+    outbox.send(Buffer.alloc(499));
+    expect(outbox.room()).toBeUndefined();
+    outbox.send(Buffer.alloc(1));
+    const room = outbox.room();
+    expect(room).toBeDefined();
+    await endOfTurn();
+    stream.resume();
+    await room;
+    expect(outbox.room()).toBeUndefined();
+    expect(state.overflowed).toBe(0);
+  });
+
+  it('keeps nobody waiting for room once it is closed', async () => {
+    const turn = new Turn();
+    const { outbox } = connection(turn, 10);
+    outbox.send(Buffer.alloc(100));
+    await endOfTurn();
+    const room = outbox.room();
+    outbox.drop();
+    await room;
+    expect(outbox.room()).toBeUndefined();
+  });
+});
+
+describe('Turn', () => {
+  it('yields to the event loop before ten milliseconds are over, however many connections there are', async () => {
+    const turn = new Turn();
+    const flushed: number[] = [];
+    const busy = (ms: number) => {
+      const end = performance.now() + ms;
+      while (performance.now() < end);
+    };
+    for (let i = 0; i < 200; i++) {
+      const flush = () => {
+        busy(0.5);
+        flushed.push(i);
+      };
+      turn.outbox({ flush });
+    }
+    const gaps: number[] = [];
+    for (let before = performance.now(); flushed.length < 200; ) {
+      await new Promise(setImmediate);
+      gaps.push(performance.now() - before);
+      before = performance.now();
+    }
+    expect(flushed).toEqual(Array.from({ length: 200 }, (_, i) => i));
+    // 100 ms of work: in one piece it would be one gap. A shared machine may stretch single slices.
+    expect(gaps.filter((gap) => gap > 4).length).toBeGreaterThanOrEqual(5);
+  });
+
+  it('gives long work in microtasks a breath, and short work none', async () => {
+    let now = 0;
+    const turn = new Turn(() => now);
+    expect(turn.breath()).toBeUndefined();
+    now = 7;
+    expect(turn.breath()).toBeUndefined();
+    now = 9;
+    await turn.breath();
+    expect(turn.breath()).toBeUndefined();
   });
 });

@@ -1,61 +1,96 @@
 /** One filter of one audience: a live subscription of the bus, and everybody here who listens to it. */
-import type { BusEvent, LiveSubscription } from '@posthorn/bus';
-import type { Position } from '@posthorn/contracts';
+import type { BusEvent, EphemeralEvent, LiveSubscription } from '@posthorn/bus';
+import { type Cursor, isBeyond } from '@posthorn/contracts';
 import type { Outbox } from './outbox.js';
 import type { Flushable, Turn } from './turn.js';
+import { Window, type WindowBudget } from './window.js';
+
+/** What a feed hears: stored events, which have a position, and ephemeral ones. */
+export type FeedEvent = BusEvent | EphemeralEvent;
 
 /** How an event becomes bytes for a kind of listener; listeners with the same `key` share them. */
 export interface Encoding {
   readonly key: string;
-  encode(event: BusEvent): Uint8Array;
+  encode(event: FeedEvent): Uint8Array;
 }
 
 /** Takes events one by one: subscribers of patterns, who have to be asked about each. */
-export type Watcher = (event: BusEvent) => void;
+export type Watcher = (event: FeedEvent) => void;
 
-/** A listener's place in a feed. Until {@link start} events are held back. */
+/** A listener's place in a feed. Until it {@link start}s it gets nothing by itself. */
 export interface Listener {
-  /** Lets events flow, beginning with those held that lie after `position`. None up to it comes, however late. */
-  start(position: Position): void;
+  /** Hands over an event from the store. */
+  deliver(event: BusEvent): void;
+  /**
+   * Hands over what the feed's window holds beyond a cursor, and lets events flow: none up to the cursor comes,
+   * however late. False where the window does not reach back to it; then nothing has happened.
+   */
+  start(since: Cursor): boolean;
   leave(): void;
 }
 
+export interface FeedOptions {
+  readonly filter: string;
+  readonly turn: Turn;
+  readonly budget: WindowBudget;
+  /** Called when the last listener has left. */
+  readonly empty: () => void;
+}
+
 export class Feed {
+  readonly filter: string;
+  readonly window: Window;
   readonly #turn: Turn;
   readonly #groups = new Map<string, Group>();
   readonly #watchers = new Set<WatcherListener>();
   readonly #empty: () => void;
   /** Set by the hub as soon as the feed listens. */
   live!: LiveSubscription;
+  ephemeral: { close(): void } | undefined;
 
-  /** @param empty called when the last listener has left */
-  constructor(turn: Turn, empty: () => void) {
+  constructor({ filter, turn, budget, empty }: FeedOptions) {
+    this.filter = filter;
+    this.window = new Window(filter, budget);
     this.#turn = turn;
     this.#empty = empty;
   }
 
   /** Takes an event of the bus, in order. */
   take(event: BusEvent): void {
+    this.window.push(event);
     for (const group of this.#groups.values()) group.take(event);
     for (const watcher of this.#watchers) watcher.take(event);
   }
 
-  /** Adds a connection that gets every event of the feed. */
+  /** Takes an event that is stored nowhere: whoever is not live yet misses it. */
+  takeEphemeral(event: EphemeralEvent): void {
+    for (const group of this.#groups.values()) group.takeEphemeral(event);
+    for (const watcher of this.#watchers) watcher.takeEphemeral(event);
+  }
+
+  /** Ends it. */
+  close(): void {
+    this.live.close();
+    this.ephemeral?.close();
+    this.window.close();
+  }
+
+  /** Adds a connection that gets every event of the feed, which is one topic's. */
   join(outbox: Outbox, encoding: Encoding): Listener {
     let group = this.#groups.get(encoding.key);
     if (!group) {
-      group = new Group(this.#turn, encoding);
+      group = new Group(this.#turn, this.window, encoding);
       this.#groups.set(encoding.key, group);
     }
     return group.join(outbox, () => {
-      if (group.size === 0 && this.#groups.get(encoding.key) === group) this.#groups.delete(encoding.key);
+      if (group.isEmpty && this.#groups.get(encoding.key) === group) this.#groups.delete(encoding.key);
       this.#checkEmpty();
     });
   }
 
   /** Adds somebody who decides about each event. */
   watch(watcher: Watcher): Listener {
-    const listener = new WatcherListener(watcher, () => {
+    const listener = new WatcherListener(this.window, watcher, () => {
       this.#watchers.delete(listener);
       this.#checkEmpty();
     });
@@ -68,49 +103,71 @@ export class Feed {
   }
 }
 
+/** A connection that has not seen an event after its beginning yet. */
+interface Newcomer {
+  readonly outbox: Outbox;
+  readonly since: Cursor;
+}
+
 /** Connections that get the same bytes: each event is encoded once, a turn's events are joined once. */
 class Group implements Flushable {
   readonly #turn: Turn;
+  readonly #window: Window;
   readonly #encoding: Encoding;
   readonly #members = new Set<Outbox>();
   readonly #newcomers = new Set<Newcomer>();
+  /** Everybody who joined, whether started or not. */
+  #joined = 0;
   #batch: Uint8Array[] = [];
 
-  constructor(turn: Turn, encoding: Encoding) {
+  constructor(turn: Turn, window: Window, encoding: Encoding) {
     this.#turn = turn;
+    this.#window = window;
     this.#encoding = encoding;
   }
 
-  get size(): number {
-    return this.#members.size + this.#newcomers.size;
+  get isEmpty(): boolean {
+    return this.#joined === 0;
   }
 
   take(event: BusEvent): void {
-    const bytes = this.#encoding.encode(event);
     for (const newcomer of this.#newcomers) {
-      if (newcomer.start === undefined) newcomer.held.push({ position: event.position, bytes });
-      else if (isAfter(event.position, newcomer.start)) this.#admit(newcomer);
+      if (!isBeyond(event.position, newcomer.since, event.path)) continue;
+      this.#newcomers.delete(newcomer);
+      this.#admit(newcomer.outbox);
     }
-    if (this.#members.size > 0 && this.#batch.push(bytes) === 1) this.#turn.batch(this);
+    if (this.#members.size > 0) this.#add(this.#encoding.encode(event));
+  }
+
+  takeEphemeral(event: EphemeralEvent): void {
+    const bytes = this.#encoding.encode(event);
+    for (const { outbox } of this.#newcomers) outbox.send(bytes);
+    if (this.#members.size > 0) this.#add(bytes);
   }
 
   join(outbox: Outbox, left: () => void): Listener {
-    const newcomer: Newcomer = { outbox, start: undefined, held: [] };
-    this.#newcomers.add(newcomer);
+    let newcomer: Newcomer | undefined;
+    this.#joined++;
     return {
-      start: (position) => {
-        newcomer.start = position;
-        const due = newcomer.held.filter((event) => isAfter(event.position, position));
-        newcomer.held.length = 0;
-        if (due.length === 0) return;
-        this.#admit(newcomer);
-        for (const { bytes } of due) outbox.send(bytes);
+      deliver: (event) => outbox.send(this.#encoding.encode(event)),
+      start: (since) => {
+        if (!this.#window.covers(since)) return false;
+        const due = this.#window.after(since);
+        if (due.length === 0) {
+          newcomer = { outbox, since };
+          this.#newcomers.add(newcomer);
+        } else {
+          this.#admit(outbox);
+          for (const event of due) outbox.send(this.#encoding.encode(event));
+        }
+        return true;
       },
       leave: () => {
         // Events that came before the end of the subscription are still delivered.
         if (this.#members.has(outbox)) this.flush();
         this.#members.delete(outbox);
-        this.#newcomers.delete(newcomer);
+        if (newcomer) this.#newcomers.delete(newcomer);
+        this.#joined--;
         left();
       },
     };
@@ -123,50 +180,49 @@ class Group implements Flushable {
     for (const member of this.#members) member.send(bytes);
   }
 
-  /** A newcomer becomes a member: what this turn has batched so far belongs to the others alone. */
-  #admit(newcomer: Newcomer): void {
+  #add(bytes: Uint8Array): void {
+    if (this.#batch.push(bytes) === 1) this.#turn.batch(this);
+  }
+
+  /** Somebody becomes a member: what this turn has batched so far belongs to the others alone. */
+  #admit(outbox: Outbox): void {
     this.flush();
-    this.#newcomers.delete(newcomer);
-    this.#members.add(newcomer.outbox);
+    this.#members.add(outbox);
   }
 }
 
-/** A connection that has not seen an event after its beginning yet. */
-interface Newcomer {
-  readonly outbox: Outbox;
-  start: Position | undefined;
-  readonly held: { readonly position: Position; readonly bytes: Uint8Array }[];
-}
-
 class WatcherListener implements Listener {
+  readonly #window: Window;
   readonly #watcher: Watcher;
   readonly #left: () => void;
-  #start: Position | undefined;
-  #held: BusEvent[] = [];
+  #since: Cursor | undefined;
 
-  constructor(watcher: Watcher, left: () => void) {
+  constructor(window: Window, watcher: Watcher, left: () => void) {
+    this.#window = window;
     this.#watcher = watcher;
     this.#left = left;
   }
 
-  take(event: BusEvent): void {
-    if (this.#start === undefined) this.#held.push(event);
-    else if (isAfter(event.position, this.#start)) this.#watcher(event);
+  deliver(event: BusEvent): void {
+    this.#watcher(event);
   }
 
-  start(position: Position): void {
-    const held = this.#held;
-    this.#start = position;
-    this.#held = [];
-    for (const event of held) this.take(event);
+  take(event: BusEvent): void {
+    if (this.#since && isBeyond(event.position, this.#since, event.path)) this.#watcher(event);
+  }
+
+  takeEphemeral(event: EphemeralEvent): void {
+    if (this.#since) this.#watcher(event);
+  }
+
+  start(since: Cursor): boolean {
+    if (!this.#window.covers(since)) return false;
+    this.#since = since;
+    for (const event of this.#window.after(since)) this.#watcher(event);
+    return true;
   }
 
   leave(): void {
     this.#left();
   }
-}
-
-/** Whether an event lies after the beginning of a subscription: a stream made anew begins after everything. */
-export function isAfter(event: Position, start: Position): boolean {
-  return event.epoch !== start.epoch || event.sequence > start.sequence;
 }

@@ -3,8 +3,8 @@
  * many connections is built once, around the payload's own bytes.
  */
 
-import type { BusEvent } from '@posthorn/bus';
 import { formatPosition } from '@posthorn/contracts';
+import type { FeedEvent } from './feed.js';
 
 const FIN_TEXT = 0x81;
 const CLOSE_BRACE = Buffer.from('}');
@@ -32,19 +32,23 @@ export function jsonFrame(message: object): Buffer {
   return textFrame(Buffer.from(JSON.stringify(message)));
 }
 
-/** `{"action":"message","topic":…,"id":…,"position":…,"message":…}` with the payload's bytes as they are. */
-export function messageFrame(event: BusEvent, name: string): Buffer {
+/**
+ * `{"action":"message","topic":…,"id":…,"position":…,"message":…}` with the payload's bytes as they are; an
+ * ephemeral event has no position.
+ */
+export function messageFrame(event: FeedEvent, name: string): Buffer {
   return eventFrame(`{"action":"message","topic":${JSON.stringify(name)},`, event);
 }
 
 /** `{"action":"broadcast","id":…,"position":…,"message":…}`. */
-export function broadcastFrame(event: BusEvent): Buffer {
+export function broadcastFrame(event: FeedEvent): Buffer {
   return eventFrame('{"action":"broadcast",', event);
 }
 
-function eventFrame(opening: string, event: BusEvent): Buffer {
-  const place = `"id":${JSON.stringify(event.id)},"position":"${formatPosition(event.position)}","message":`;
-  return textFrame(Buffer.from(opening + place), event.bytes, CLOSE_BRACE);
+function eventFrame(opening: string, event: FeedEvent): Buffer {
+  const place = 'position' in event ? `"position":"${formatPosition(event.position)}",` : '';
+  const head = `${opening}"id":${JSON.stringify(event.id)},${place}"message":`;
+  return textFrame(Buffer.from(head), event.bytes, CLOSE_BRACE);
 }
 
 function frameHeader(length: number): Buffer {

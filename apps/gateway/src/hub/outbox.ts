@@ -15,7 +15,11 @@ export interface OutboxOptions {
 export class Outbox implements Flushable {
   readonly #options: OutboxOptions;
   #frames: Uint8Array[] = [];
+  /** Bytes in them. */
+  #queued = 0;
   #closed = false;
+  /** Those who wait for {@link room}. */
+  #waiting: (() => void)[] = [];
 
   constructor(options: OutboxOptions) {
     this.#options = options;
@@ -24,38 +28,69 @@ export class Outbox implements Flushable {
   /** Queues whole frames for the end of this turn. */
   send(frames: Uint8Array): void {
     if (this.#closed) return;
+    this.#queued += frames.length;
     if (this.#frames.push(frames) === 1) this.#options.turn.outbox(this);
+  }
+
+  /**
+   * For whoever has more to send than the peer may read at once: undefined where there is room, else a promise
+   * to wait for before asking again. Half of the limit is left to live events.
+   */
+  room(): Promise<void> | undefined {
+    const { stream, limit } = this.#options;
+    if (this.#closed || this.#queued + stream.writableLength < limit / 2) return undefined;
+    return new Promise((resolve) => {
+      if (this.#waiting.push(resolve) === 1 && this.#frames.length === 0) this.#await();
+    });
   }
 
   flush(): void {
     const frames = this.#frames;
     if (frames.length === 0) return;
     this.#frames = [];
+    this.#queued = 0;
     const { stream, limit, overflow } = this.#options;
     if (this.#closed || stream.destroyed || !stream.writable) return;
     if (stream.writableLength > limit) {
-      this.#closed = true;
+      this.#end();
       overflow();
       return;
     }
     if (frames.length === 1) {
       stream.write(frames[0]);
-      return;
+    } else {
+      stream.cork();
+      for (const frame of frames) stream.write(frame);
+      stream.uncork();
     }
-    stream.cork();
-    for (const frame of frames) stream.write(frame);
-    stream.uncork();
+    if (this.#waiting.length > 0) this.#await();
   }
 
   /** Writes what waits, then takes nothing more. */
   close(): void {
     this.flush();
-    this.#closed = true;
+    this.#end();
   }
 
   /** Forgets what waits, and takes nothing more: nothing may follow a close frame. */
   drop(): void {
     this.#frames = [];
+    this.#end();
+  }
+
+  #end(): void {
     this.#closed = true;
+    this.#wake();
+  }
+
+  /** Wakes those who wait once the stream has written what it has. */
+  #await(): void {
+    const { stream } = this.#options;
+    if (stream.writableNeedDrain) stream.once('drain', () => this.#wake());
+    else setImmediate(() => this.#wake());
+  }
+
+  #wake(): void {
+    for (const resolve of this.#waiting.splice(0)) resolve();
   }
 }

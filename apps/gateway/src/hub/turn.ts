@@ -1,6 +1,9 @@
 /**
  * The end of a turn of the event loop. The number of writes is the cost of fan-out, so everything that goes
  * to a connection in one turn leaves in one write: batches are handed to outboxes first, outboxes then write.
+ *
+ * Nobody holds the loop for long: what does not fit into a slice of time goes on in the next turn, and what
+ * comes meanwhile joins it.
  */
 
 /** Something that has work to do once at the end of a turn. */
@@ -8,10 +11,22 @@ export interface Flushable {
   flush(): void;
 }
 
+/** How long one slice of flushing may take, in milliseconds, and how often the clock is read. */
+const SLICE = 8;
+const PER_LOOK = 16;
+
 export class Turn {
+  readonly #now: () => number;
   #batches: Flushable[] = [];
   #outboxes: Flushable[] = [];
   #scheduled = false;
+  /** When this turn's work in microtasks began. */
+  #since: number | undefined;
+
+  /** @param now milliseconds, monotonic */
+  constructor(now: () => number = () => performance.now()) {
+    this.#now = now;
+  }
 
   /** Flushes a topic's batch at the end of this turn, before any outbox. */
   batch(batch: Flushable): void {
@@ -25,6 +40,25 @@ export class Turn {
     this.#schedule();
   }
 
+  /** Hands batches to their outboxes now: for a frame that has to come behind them. */
+  flushBatches(): void {
+    const batches = this.#batches;
+    this.#batches = [];
+    for (const batch of batches) batch.flush();
+  }
+
+  /** For work that goes on in microtasks: undefined while this turn may go on, else a promise of the next one. */
+  breath(): Promise<void> | undefined {
+    const now = this.#now();
+    if (this.#since === undefined) {
+      this.#since = now;
+      setImmediate(() => {
+        this.#since = undefined;
+      });
+    }
+    return now - this.#since < SLICE ? undefined : new Promise((resolve) => setImmediate(resolve));
+  }
+
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
@@ -32,12 +66,17 @@ export class Turn {
   }
 
   #end(): void {
-    const batches = this.#batches;
-    this.#batches = [];
-    for (const batch of batches) batch.flush();
+    const end = this.#now() + SLICE;
+    this.flushBatches();
     const outboxes = this.#outboxes;
     this.#outboxes = [];
     this.#scheduled = false;
-    for (const outbox of outboxes) outbox.flush();
+    for (let i = 0; i < outboxes.length; ) {
+      outboxes[i++]!.flush();
+      if (i % PER_LOOK !== 0 || this.#now() < end) continue;
+      this.#outboxes = outboxes.slice(i).concat(this.#outboxes);
+      break;
+    }
+    if (this.#outboxes.length > 0) this.#schedule();
   }
 }

@@ -4,39 +4,29 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Duplex } from 'node:stream';
-import { type Bus, type BusEvent, checkEventId, publishTopic } from '@posthorn/bus';
+import { type Bus, checkEventId, publishTopic } from '@posthorn/bus';
 import {
   asProblem,
   assertMayPublish,
-  assertMaySubscribe,
   BROADCAST,
   CLOSE,
-  filtersFor,
   formatPosition,
-  isPattern,
-  isPrivileged,
-  mayReceive,
-  type Position,
   type Principal,
   ProblemError,
-  parseTarget,
-  parseTopic,
-  type Target,
 } from '@posthorn/contracts';
 import type { Logger, Verifier } from '@posthorn/service';
 import type { WebSocket } from 'ws';
 import { authorOf } from '../author.js';
 import type { GatewayConfig } from '../config.js';
-import type { Encoding } from '../hub/feed.js';
-import { broadcastFrame, jsonFrame, messageFrame, PING_FRAME } from '../hub/frame.js';
+import { jsonFrame, PING_FRAME } from '../hub/frame.js';
 import type { Hub } from '../hub/hub.js';
 import { Outbox } from '../hub/outbox.js';
 import type { Wheel } from '../hub/wheel.js';
 import type { GatewayMetrics } from '../metrics.js';
 import { type ClientFrame, MalformedFrame, parseClientFrame } from './client-frame.js';
 import { Inbound } from './inbound.js';
+import { BROADCAST_TOPIC, Interests } from './interests.js';
 import { Bucket, Strikes } from './limits.js';
-import { Subscription, Subscriptions } from './subscriptions.js';
 
 /** What sessions share. */
 export interface SessionParts {
@@ -61,9 +51,6 @@ const MAX_STRIKES = 20;
 /** Frames of a connection per second beside its publishes: beyond it the socket is read more slowly. */
 const PACE = 1_000;
 
-const BROADCAST_TOPIC = parseTopic(BROADCAST);
-const BROADCAST_ENCODING: Encoding = { key: '\u0000broadcast', encode: broadcastFrame };
-
 export class Session {
   readonly id = randomUUID();
   readonly #parts: SessionParts;
@@ -73,11 +60,10 @@ export class Session {
   readonly #publishes: Bucket;
   readonly #broadcasts: Bucket;
   readonly #strikes = new Strikes(MAX_STRIKES);
-  readonly #subscriptions = new Subscriptions();
+  readonly #interests: Interests;
   readonly #starting = new Set<Promise<void>>();
   readonly #closed: () => void;
   #principal: Principal;
-  #broadcast: Subscription | undefined;
   #inFlight = 0;
   #landed: (() => void) | undefined;
   #ended = false;
@@ -96,7 +82,7 @@ export class Session {
     principal: Principal,
     closed: (session: Session) => void,
   ) {
-    const { config, hub, wheel } = parts;
+    const { bus, config, hub, wheel } = parts;
     this.#parts = parts;
     this.#socket = socket;
     this.#principal = principal;
@@ -106,6 +92,16 @@ export class Session {
       stream,
       limit: config.sendBuffer,
       overflow: () => this.end('slowConsumer'),
+    });
+    this.#interests = new Interests({
+      hub,
+      bus,
+      limit: config.subscriptionLimit,
+      outbox: this.#outbox,
+      principal: () => this.#principal,
+      send: (message) => this.#send(message),
+      fail: (error, ref) => this.#fail(error, ref),
+      broken: () => this.end('restart'),
     });
     const now = Date.now();
     this.#publishes = new Bucket(config.publishRate, config.publishBurst, now);
@@ -169,37 +165,11 @@ export class Session {
   /** Says what the token is good for, then lets broadcasts flow. */
   async #welcome(): Promise<void> {
     const { audience, expiresAt } = this.#principal;
-    const starting = this.#followBroadcasts();
-    const position = await starting?.hub?.started.catch((error) => {
-      this.#forgetBroadcasts();
-      throw error;
-    });
+    const begin = await this.#interests.followBroadcasts();
     if (this.#ended) return;
     const expires = expiresAt === undefined ? null : new Date(expiresAt * 1_000).toISOString();
     this.#send({ action: 'welcome', connection: this.id, audience, expires });
-    if (position) starting?.begin(position);
-  }
-
-  /** Hears broadcasts or does not, as the principal may. What has to begin is returned. */
-  #followBroadcasts(): Subscription | undefined {
-    if (!mayReceive(this.#principal, BROADCAST_TOPIC)) this.#forgetBroadcasts();
-    else if (!this.#broadcast) {
-      const { audience } = this.#principal;
-      this.#broadcast = new Subscription(BROADCAST_TOPIC);
-      this.#broadcast.hub = this.#parts.hub.subscribe(
-        audience,
-        BROADCAST_TOPIC.path,
-        this.#outbox,
-        BROADCAST_ENCODING,
-      );
-      return this.#broadcast;
-    }
-    return undefined;
-  }
-
-  #forgetBroadcasts(): void {
-    this.#broadcast?.close();
-    this.#broadcast = undefined;
+    begin?.();
   }
 
   #receive(data: Buffer, isBinary: boolean): void {
@@ -249,10 +219,10 @@ export class Session {
   #act(frame: ClientFrame): Promise<void> | undefined {
     switch (frame.action) {
       case 'subscribe':
-        this.#track(this.#subscribe(frame).catch((error) => this.#fail(error, frame.ref)));
+        this.#track(this.#interests.subscribe(frame).catch((error) => this.#fail(error, frame.ref)));
         return undefined;
       case 'unsubscribe':
-        this.#unsubscribe(frame);
+        this.#interests.unsubscribe(frame);
         return undefined;
       case 'publish':
         this.#publish(frame.topic, frame);
@@ -265,69 +235,6 @@ export class Session {
       case 'ping':
         return this.#pong();
     }
-  }
-
-  async #subscribe(frame: ClientFrame & { action: 'subscribe' }): Promise<void> {
-    const { config } = this.#parts;
-    const { topic: name, ref } = frame;
-    if (frame.since !== undefined) {
-      throw new ProblemError('not_implemented', 'This gateway does not resume from a position');
-    }
-    const target = parseTarget(name, this.#principal);
-    assertMaySubscribe(this.#principal, target);
-    const known = this.#subscriptions.get(target);
-    if (!known && this.#subscriptions.size >= config.subscriptionLimit) {
-      throw new ProblemError(
-        'subscription_limit',
-        `A connection may have ${config.subscriptionLimit} subscriptions`,
-      );
-    }
-    const subscription = known ?? this.#listen(target, name);
-    // Subscribed already, under whatever spelling: it begins where it began.
-    const start = subscription.start ?? (await this.#started(subscription));
-    if (this.#ended || this.#subscriptions.get(target) !== subscription) return;
-    this.#send({ action: 'subscribed', topic: name, position: formatPosition(start), ref });
-    if (!subscription.start) subscription.begin(start);
-  }
-
-  #listen(target: Target, name: string): Subscription {
-    const { hub } = this.#parts;
-    const { audience } = this.#principal;
-    const subscription = this.#subscriptions.add(target);
-    if (isPattern(target)) {
-      const filters = filtersFor(this.#principal, target);
-      subscription.hub = hub.watch(audience, filters, this.#watcher(subscription));
-    } else if (target.path !== BROADCAST_TOPIC.path) {
-      subscription.hub = hub.subscribe(audience, target.path, this.#outbox, messageEncoding(name));
-    }
-    return subscription;
-  }
-
-  /** Where a subscription begins. One of broadcasts shares what every connection has. */
-  async #started(subscription: Subscription): Promise<Position> {
-    const { hub = this.#broadcast?.hub } = subscription;
-    try {
-      return await (hub?.started ?? this.#parts.bus.horizon('global'));
-    } catch (error) {
-      this.#subscriptions.remove(subscription);
-      throw error;
-    }
-  }
-
-  #unsubscribe({ topic, ref }: ClientFrame & { action: 'unsubscribe' }): void {
-    const subscription = this.#subscriptions.get(parseTarget(topic, this.#principal));
-    if (subscription) this.#subscriptions.remove(subscription);
-    this.#send({ action: 'unsubscribed', topic, ref });
-  }
-
-  /** Delivers what a pattern takes, as far as the principal may receive it. Broadcasts come anyway. */
-  #watcher(pattern: Subscription): (event: BusEvent) => void {
-    const deliver = (event: BusEvent) => this.#outbox.send(messageFrame(event, event.topic.name));
-    return (event) => {
-      if (event.path === BROADCAST_TOPIC.path) return;
-      if (!isPrivileged(this.#principal) && !mayReceive(this.#principal, event.topic)) return;
-      this.#subscriptions.pass(event, pattern, deliver);
-    };
   }
 
   #publish(name: string, frame: ClientFrame & { action: 'publish' | 'broadcast' }): void {
@@ -382,28 +289,13 @@ export class Session {
     }
     this.#principal = renewed;
     this.#scheduleExpiry();
-    this.#dropForbidden();
+    this.#interests.dropForbidden();
     await this.#welcome();
   }
 
-  #dropForbidden(): void {
-    for (const subscription of this.#subscriptions) {
-      const { target } = subscription;
-      try {
-        assertMaySubscribe(this.#principal, target);
-      } catch (error) {
-        this.#subscriptions.remove(subscription);
-        this.#fail(error);
-        this.#send({ action: 'unsubscribed', topic: target.name });
-      }
-    }
-  }
-
   async #pong(): Promise<void> {
-    const position = await this.#parts.bus.horizon('global');
-    // Behind whatever this turn has already batched for this connection.
-    await new Promise(setImmediate);
-    this.#send({ action: 'pong', position: formatPosition(position) });
+    const position = await this.#interests.place();
+    this.#send({ action: 'pong', position });
   }
 
   #schedulePing(): void {
@@ -467,8 +359,7 @@ export class Session {
   #leave(reason?: keyof typeof CLOSE): void {
     this.#ended = true;
     if (reason) this.#parts.metrics.closes[reason].inc();
-    this.#subscriptions.clear();
-    this.#forgetBroadcasts();
+    this.#interests.close();
     this.#ping?.cancel();
     this.#expiry?.cancel();
     this.#inbound.end();
@@ -497,8 +388,4 @@ function readFrame(data: Buffer, isBinary: boolean): ClientFrame | ProblemError 
   } catch (error) {
     return asProblem(error);
   }
-}
-
-function messageEncoding(name: string): Encoding {
-  return { key: name, encode: (event) => messageFrame(event, name) };
 }

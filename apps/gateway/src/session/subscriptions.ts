@@ -3,41 +3,71 @@
  * of the topic itself, else the oldest pattern. A younger one that begins later takes over at its beginning,
  * so that nothing is delivered twice and nothing is missed in between.
  */
-import type { BusEvent } from '@posthorn/bus';
-import { isPattern, matchesFilter, type Pattern, type Position, type Target } from '@posthorn/contracts';
-import { isAfter } from '../hub/feed.js';
+import {
+  type Cursor,
+  isBeyond,
+  isPattern,
+  matchesFilter,
+  type Pattern,
+  type Target,
+} from '@posthorn/contracts';
+import type { Beginning } from '../hub/catch-up.js';
+import type { FeedEvent } from '../hub/feed.js';
 import type { HubSubscription } from '../hub/hub.js';
 
 export class Subscription {
   readonly target: Target;
+  /** As its client spells the target. */
+  readonly name: string;
+  /** What its client had of it already. */
+  readonly since: Cursor | undefined;
   /** Set as soon as it listens; never for broadcasts, which come to every connection. */
   hub: HubSubscription | undefined;
   /** Where it begins; undefined until that is known. */
-  start: Position | undefined;
+  start: Beginning | undefined;
   /** Deliveries of other subscriptions that depend on where this one begins. */
   readonly #undecided: (() => void)[] = [];
 
-  constructor(target: Target) {
+  constructor(target: Target, name: string, since?: Cursor) {
     this.target = target;
+    this.name = name;
+    this.since = since;
   }
 
   /** Lets events flow, after those that it leaves to others. */
-  begin(start: Position): void {
+  begin(start: Beginning): void {
     this.start = start;
     this.#decide();
-    this.hub?.begin(start);
+    this.hub?.begin();
   }
 
+  /** Whether its client gets, or has got, everything after a cursor. */
+  covers(since: Cursor): boolean {
+    if (!this.start) return false;
+    const { epoch, sequence } = this.start.position;
+    return since.epoch === epoch && since.sequence >= sequence;
+  }
+
+  /** Ends it, and lets others deliver what waited for it. */
   close(): void {
-    this.hub?.close();
+    this.end();
     this.#decide();
+  }
+
+  /** Ends it together with all others. */
+  end(): void {
+    this.hub?.close();
   }
 
   /** Whether an event that this subscription takes too is its to deliver; undefined: `later` is called once that is known. */
-  claims(event: BusEvent, later: () => void): boolean | undefined {
-    if (this.start) return isAfter(event.position, this.start);
-    this.#undecided.push(later);
-    return undefined;
+  claims(event: FeedEvent, later: () => void): boolean | undefined {
+    if (!this.start) {
+      this.#undecided.push(later);
+      return undefined;
+    }
+    // What lies before the place that it was resumed from, the client has.
+    if (!('position' in event) || (this.since && this.start.recovered)) return true;
+    return isBeyond(event.position, this.start.position, event.path);
   }
 
   #decide(): void {
@@ -61,10 +91,8 @@ export class Subscriptions {
     return this.#all.get(identityOf(target));
   }
 
-  add(target: Target): Subscription {
-    const subscription = new Subscription(target);
-    this.#all.set(identityOf(target), subscription);
-    return subscription;
+  add(subscription: Subscription): void {
+    this.#all.set(identityOf(subscription.target), subscription);
   }
 
   /** Ends a subscription. Later calls change nothing. */
@@ -76,12 +104,12 @@ export class Subscriptions {
   }
 
   clear(): void {
-    for (const subscription of this.#all.values()) subscription.hub?.close();
+    for (const subscription of this.#all.values()) subscription.end();
     this.#all.clear();
   }
 
   /** Hands an event that a pattern took to `deliver`, unless another subscription delivers it. */
-  pass(event: BusEvent, pattern: Subscription, deliver: (event: BusEvent) => void): void {
+  pass(event: FeedEvent, pattern: Subscription, deliver: (event: FeedEvent) => void): void {
     const again = () => {
       if (this.#all.get(identityOf(pattern.target)) === pattern) this.pass(event, pattern, deliver);
     };
@@ -96,7 +124,7 @@ export class Subscriptions {
   }
 }
 
-function takes(pattern: Pattern, event: BusEvent): boolean {
+function takes(pattern: Pattern, event: FeedEvent): boolean {
   return pattern.filters.some((filter) => matchesFilter(filter, event.path));
 }
 
