@@ -4,7 +4,7 @@ const lib = (name) => [`^@posthorn/${name}$`, `<rootDir>/libs/${name}/src/index.
 
 export default {
   testEnvironment: 'node',
-  testMatch: ['<rootDir>/{apps,libs,test,tools}/**/*.spec.ts'],
+  testMatch: ['<rootDir>/{apps,libs,test,tools,bench}/**/*.spec.ts'],
   modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/.posthorn/'],
   extensionsToTreatAsEsm: ['.ts'],
   moduleNameMapper: {

@@ -1,0 +1,168 @@
+/** Posthorn as it is installed: NATS, PostgreSQL and the four apps from `dist/`, with limits out of the way. */
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { jetstreamManager } from '@nats-io/jetstream';
+import { connect } from '@nats-io/transport-node';
+import { AppProcess } from '../../tools/embedded/app.mjs';
+import { startNatsServer } from '../../tools/embedded/nats.mjs';
+import { startPostgresServer } from '../../tools/embedded/postgres.mjs';
+import { freePort } from '../../tools/embedded/process.mjs';
+import { signToken } from '../../tools/embedded/token.mjs';
+
+const AUDIENCE = 'bench';
+const MILLION = '1000000';
+const MILLION_MILLIONS = '1000000000000';
+
+/** What a load test would otherwise measure: how well the limits hold. */
+const RAISED_LIMITS = {
+  PUBLISH_RATE: MILLION,
+  PUBLISH_BURST: MILLION,
+  SUBSCRIPTION_LIMIT: MILLION,
+  PUBLISHES_PER_DAY: MILLION_MILLIONS,
+  STORED_BYTES_PER_DAY: MILLION_MILLIONS,
+};
+
+/**
+ * @param {import('../contender.mjs').Place} place
+ * @param {{ gateways?: number }} [options]
+ */
+export async function startPosthorn(place, { gateways = 1 } = {}) {
+  const posthorn = new Posthorn(place);
+  try {
+    await posthorn.start(gateways);
+    return posthorn;
+  } catch (error) {
+    await posthorn.stop();
+    throw error;
+  }
+}
+
+export class Posthorn {
+  /** @type {AppProcess[]} */
+  gateways = [];
+  /** @type {import('../../tools/embedded/nats.mjs').NatsServer | undefined} */
+  nats;
+  /** @type {import('../../tools/embedded/postgres.mjs').PostgresServer | undefined} */
+  #postgres;
+  /** @type {AppProcess[]} */
+  #others = [];
+  #place;
+  #secrets = { jwt: secret(), key: secret() };
+
+  /** @param {import('../contender.mjs').Place} place */
+  constructor(place) {
+    this.#place = place;
+  }
+
+  /** @param {number} gateways */
+  async start(gateways) {
+    const { dir } = this.#place;
+    const common = { removeWhenOrphaned: dir };
+    [this.nats, this.#postgres] = await Promise.all([
+      startNatsServer({ ...common, dir: join(dir, 'nats') }),
+      startPostgresServer({ ...common, dir: join(dir, 'postgres'), password: secret(), fast: true }),
+    ]);
+    await this.#postgres.ensureDatabase('posthorn');
+    for (const name of /** @type {const} */ (['auth', 'registry', 'notifier']))
+      this.#others.push(await this.#app(name));
+    for (let index = 0; index < gateways; index++) this.gateways.push(await this.#app('gateway', index));
+    await Promise.all([...this.#others, ...this.gateways].map((app) => app.start()));
+    await this.#call('POST', '/v1/audience');
+  }
+
+  get pids() {
+    const [gateway] = this.gateways;
+    return { gateway: gateway?.pid ?? 0, nats: this.nats?.pid ?? 0 };
+  }
+
+  get helperPids() {
+    return [...this.#others, ...this.gateways.slice(1), this.#postgres].map((process) => process?.pid ?? 0);
+  }
+
+  /** @returns {Promise<import('../connection.mjs').Target>} good for a minute */
+  async target(index = 0) {
+    const { key } = await this.#call('GET', '/v1/sign', { index });
+    return { dialect: 'courier', port: this.gateways[index]?.port ?? 0, path: `/ws?token=${key}` };
+  }
+
+  /** NATS itself, for a client that leaves the gateway out. @returns {import('../connection.mjs').Target} */
+  natsTarget() {
+    return { dialect: 'nats', port: this.nats?.port ?? 0, path: '' };
+  }
+
+  /** How many events the stream holds. */
+  async storedEvents() {
+    const connection = await connect({ servers: this.nats?.url });
+    try {
+      const { state } = await (await jetstreamManager(connection)).streams.info('PH_GLOBAL');
+      return state.messages;
+    } finally {
+      await connection.close();
+    }
+  }
+
+  /**
+   * @param {string} topic
+   * @param {object} message
+   */
+  async publish(topic, message) {
+    await this.#call('POST', '/v1/hook', { body: { topic, action: 'publish', message } });
+  }
+
+  async stop() {
+    // A profile is written when the gateway ends in order.
+    if (this.#place.profiles) await Promise.all(this.gateways.map((gateway) => gateway.stop()));
+    await Promise.all([...this.gateways, ...this.#others].map((app) => app.kill()));
+    await Promise.all([this.nats?.kill(), this.#postgres?.kill()]);
+  }
+
+  /**
+   * @param {import('../../tools/checkout.mjs').AppName} name
+   * @param {number} [index]
+   */
+  async #app(name, index = 0) {
+    const { dir, profiles } = this.#place;
+    const port = await freePort();
+    return new AppProcess({
+      name,
+      port,
+      logFile: join(dir, `${name}-${index}.log`),
+      removeWhenOrphaned: dir,
+      env: {
+        NODE_ENV: 'production',
+        HOST: '127.0.0.1',
+        NATS_URL: this.nats?.url,
+        DATABASE_URL: this.#postgres?.url('posthorn'),
+        JWT_SECRET: this.#secrets.jwt,
+        KEY_SECRET: this.#secrets.key,
+        PUBLIC_WS_URL: `ws://127.0.0.1:${port}`,
+        DRAIN_BUDGET: '1s',
+        STREAM_MAX_BYTES: String(1024 ** 3),
+        ...RAISED_LIMITS,
+        ...(profiles && name === 'gateway' && { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${profiles}` }),
+      },
+    });
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @param {{ index?: number, body?: object }} [options] index: of the gateway
+   * @returns {Promise<any>}
+   */
+  async #call(method, path, { index = 0, body } = {}) {
+    const token = await signToken(this.#secrets.jwt, { aud: AUDIENCE, sub: 'bench', role: 'user' });
+    const response = await fetch(`${this.gateways[index]?.url}${path}`, {
+      method,
+      headers: { authorization: `Bearer ${token}`, ...(body && { 'content-type': 'application/json' }) },
+      ...(body && { body: JSON.stringify(body) }),
+    });
+    const text = await response.text();
+    if (!response.ok) throw new Error(`${method} ${path} answered ${response.status}: ${text}`);
+    return JSON.parse(text);
+  }
+}
+
+function secret() {
+  return randomBytes(32).toString('base64url');
+}

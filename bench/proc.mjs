@@ -1,0 +1,46 @@
+/** Figures of processes and of the machine, from /proc. */
+import { readFileSync } from 'node:fs';
+
+/** Linux gives processor time to programs in hundredths of a second, whatever the kernel's own tick. */
+const TICKS_PER_SECOND = 100;
+
+/**
+ * Processor time that a process has used, in seconds; 0 for one that is gone.
+ * @param {number} pid
+ */
+export function cpuSeconds(pid) {
+  const stat = read(`/proc/${pid}/stat`);
+  // The program's name stands in parentheses and may hold anything.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) / TICKS_PER_SECOND;
+}
+
+/**
+ * Resident memory of a process in bytes.
+ * @param {number} pid
+ */
+export function residentBytes(pid) {
+  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(read(`/proc/${pid}/status`))?.[1] ?? 0) * 1024;
+}
+
+/** Processor time that all programs together have used, in seconds. */
+export function machineCpuSeconds() {
+  const [user, nice, system, , , irq, softirq] =
+    read('/proc/stat').split('\n')[0]?.split(/\s+/).slice(1) ?? [];
+  return [user, nice, system, irq, softirq].reduce((sum, ticks) => sum + Number(ticks), 0) / TICKS_PER_SECOND;
+}
+
+/** How many files, sockets among them, a process may have open; Node raises the soft limit to it by itself. */
+export function openFileLimit() {
+  const limit = /^Max open files\s+\S+\s+(\S+)/m.exec(read('/proc/self/limits'))?.[1];
+  return limit === 'unlimited' ? Number.POSITIVE_INFINITY : Number(limit ?? 0);
+}
+
+/** @param {string} file */
+function read(file) {
+  try {
+    return readFileSync(file, 'latin1');
+  } catch {
+    return '';
+  }
+}
