@@ -9,11 +9,14 @@ import {
   type LookupReply,
   LookupRequest,
   REGISTRY_CALLS,
+  type ReportUsageReply,
+  ReportUsageRequest,
   type TopicRecord,
 } from '@posthorn/contracts';
 import { validationPipe } from '@posthorn/service';
 import { Audiences } from './audiences.js';
 import { Topics } from './topics.js';
+import { Usages } from './usages.js';
 
 /**
  * Validates a request and hands on its schema as it came. Nest's own pipe removes every key `constructor`,
@@ -42,6 +45,7 @@ export class Calls {
   constructor(
     private readonly audiences: Audiences,
     private readonly topics: Topics,
+    private readonly usages: Usages,
   ) {}
 
   @MessagePattern(REGISTRY_CALLS.createAudience)
@@ -64,5 +68,10 @@ export class Calls {
     const audience = await this.audiences.find(name);
     const topic = audience && path !== undefined ? await this.topics.find(audience, path) : null;
     return { audience, topic };
+  }
+
+  @MessagePattern(REGISTRY_CALLS.reportUsage)
+  reportUsage(@Payload(validationPipe()) request: ReportUsageRequest): Promise<ReportUsageReply> {
+    return this.usages.report(request);
   }
 }

@@ -41,6 +41,14 @@ export const REGISTRY_FIELDS = {
     default: 10_000,
     description: 'Topics that one audience may register',
   }),
+  publishesPerDay: integer('PUBLISHES_PER_DAY', {
+    default: 2_000_000,
+    description: 'Events that one audience may store through gateways in a day (UTC); 0 for any number',
+  }),
+  storedBytesPerDay: integer('STORED_BYTES_PER_DAY', {
+    default: 1024 ** 3,
+    description: 'Bytes that one audience may store through gateways in a day (UTC); 0 for any number',
+  }),
 } as const;
 
 export type RegistryConfig = ConfigOf<typeof REGISTRY_FIELDS>;

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { cp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
@@ -13,6 +14,8 @@ import {
   type LookupReply,
   parseTopic,
   REGISTRY_CALLS,
+  type ReportUsageReply,
+  type ReportUsageRequest,
   type StreamRecord,
   type TopicRecord,
   topicKey,
@@ -112,6 +115,8 @@ function caller(link: NatsLink) {
       rpc.call<unknown, CreateTopicReply>(REGISTRY_CALLS.createTopic, { audience, topic, ...more }),
     listTopics: (audience: string, after?: string) =>
       rpc.call<unknown, TopicRecord[]>(REGISTRY_CALLS.listTopics, { audience, after }),
+    reportUsage: (request: ReportUsageRequest) =>
+      rpc.call<unknown, ReportUsageReply>(REGISTRY_CALLS.reportUsage, request),
     lookup: (audience: string, path?: string) =>
       rpc.call<unknown, LookupReply>(REGISTRY_CALLS.lookup, { audience, path }),
     /** What the bucket holds under a key. */
@@ -385,6 +390,32 @@ describe('calls to two replicas', () => {
       expect(await env.lookup('seeker', '-.system.other')).toEqual({ audience, topic: null });
       expect(await env.lookup('seeker', 'not\0a path')).toEqual({ audience, topic: null });
       expect(await env.lookup('nobody', topic.path)).toEqual({ audience: null, topic: null });
+    });
+  });
+
+  describe('report-usage', () => {
+    it('adds up what processes report, whichever replica they reach', async () => {
+      await env.createAudience('metered');
+      const report = (process: string, publishes: number) =>
+        env.reportUsage({ process, day: 20_000, usage: [{ audience: 'metered', publishes, bytes: 10 }] });
+      for (let publishes = 1; publishes <= 10; publishes++) await report(randomUUID(), publishes);
+      expect(await report(randomUUID(), 0)).toEqual({
+        quota: { publishes: 2_000_000, bytes: 1024 ** 3 },
+        others: [{ audience: 'metered', publishes: 55, bytes: 100 }],
+      });
+    });
+
+    it.each([
+      ['/usage/0/publishes', { usage: [{ audience: 'metered', publishes: -1, bytes: 0 }] }],
+      ['/usage/0/bytes', { usage: [{ audience: 'metered', publishes: 0, bytes: 1e300 }] }],
+      ['/process', { process: 'gateway' }],
+      ['/day', { day: 1.5 }],
+    ])('refuses a %s that cannot be', async (path, more) => {
+      const refused = env.reportUsage({ process: randomUUID(), day: 20_000, usage: [], ...more });
+      await expect(refused).rejects.toMatchObject({
+        code: 'request_invalid',
+        errors: expect.arrayContaining([expect.objectContaining({ path })]),
+      });
     });
   });
 

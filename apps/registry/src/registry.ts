@@ -17,16 +17,18 @@ import type { RegistryConfig } from './config.js';
 import { Audience, RegisteredTopic, StreamGeneration } from './entities.js';
 import { Epochs } from './epoch.js';
 import { Registry1800000000000 } from './migrations/1800000000000-registry.js';
+import { Usage1800000100000 } from './migrations/1800000100000-usage.js';
 import { Projection } from './projection.js';
 import { registryModule } from './registry.module.js';
 import { Routine } from './routine.js';
 import { Streams } from './streams.js';
+import { Usages } from './usages.js';
 
 /** The app's name: its queue group, its schema, its place in the subjects of its calls. */
 const APP = 'registry';
 
 /** How often things are looked after, in ms. Servers' advisories and reconnects bring a look forward. */
-const EVERY = { epochs: 5_000, streams: 30_000, projection: 300_000 } as const;
+const EVERY = { epochs: 5_000, streams: 30_000, projection: 300_000, usage: 3_600_000 } as const;
 
 /**
  * Runs the registry until the service shuts down. Waits for NATS and PostgreSQL, in whatever order they come;
@@ -44,6 +46,10 @@ export async function startRegistry(config: RegistryConfig, service: Service): P
   const streams = new Streams({ nc, logger, wanted: streamConfigs({ maxAgeSeconds, maxBytes, replicas }) });
   const epochs = new Epochs({ nc, source, replicas, logger });
   const projection = new Projection({ nc, source, replicas, logger });
+  const usages = new Usages(source, {
+    publishes: config.publishesPerDay || null,
+    bytes: config.storedBytesPerDay || null,
+  });
   const recordEpochs = async () => {
     for (const stream of streams.names) await epochs.record(stream);
   };
@@ -68,7 +74,13 @@ export async function startRegistry(config: RegistryConfig, service: Service): P
     logger,
     health,
   });
-  const routines = [keepStreams, keepEpochs, keepProjection];
+  const forgetUsage = new Routine('usage', {
+    everyMs: EVERY.usage,
+    run: () => usages.forget(),
+    logger,
+    health,
+  });
+  const routines = [keepStreams, keepEpochs, keepProjection, forgetUsage];
   const lookNow = () => {
     for (const routine of routines) routine.soon();
   };
@@ -76,9 +88,10 @@ export async function startRegistry(config: RegistryConfig, service: Service): P
   streams.onAdvisory(lookNow);
   nats.watch((connected) => connected && lookNow());
   for (const routine of routines) routine.start();
+  forgetUsage.soon();
 
   const app = await NestFactory.createMicroservice(
-    registryModule({ source, projection, topicsPerAudience: config.topicsPerAudience }),
+    registryModule({ source, projection, topicsPerAudience: config.topicsPerAudience, usages }),
     { ...rpcServerOptions({ nats, app: APP }), logger: nestLogger(logger), abortOnError: false },
   );
   app.useGlobalFilters(new RpcProblemFilter({ logger, translate: databaseAway }));
@@ -115,7 +128,7 @@ async function openSource(config: RegistryConfig, service: Service): Promise<Dat
     poolSize: config.databasePool,
     schema: APP,
     entities: [Audience, RegisteredTopic, StreamGeneration],
-    migrations: [Registry1800000000000],
+    migrations: [Registry1800000000000, Usage1800000100000],
     onConnectionLost: (err) => logger.debug({ err }, 'a database connection was lost'),
     retry: (attempt) => service.waitFor('database', attempt),
   });
