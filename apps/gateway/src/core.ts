@@ -19,10 +19,12 @@ import { Hub } from './hub/hub.js';
 import { Turn } from './hub/turn.js';
 import { Wheel } from './hub/wheel.js';
 import { GatewayMetrics } from './metrics.js';
+import { keepReporting, metered, Quotas } from './quota.js';
 
 interface Parts {
   readonly link: NatsLink;
   readonly bus: JetStreamBus;
+  readonly publisher: Pick<Bus, 'publish'>;
   readonly hub: Hub;
   readonly rpc: RpcClient;
   readonly revocations: RevocationList;
@@ -92,16 +94,19 @@ export class GatewayCore {
       this.wheel.stop();
       await revocations.close();
     });
-    this.#parts = { link, bus, hub, rpc: new RpcClient(link), revocations };
+    const rpc = new RpcClient(link);
+    const quotas = new Quotas();
+    keepReporting({ quotas, rpc, service, reports: this.metrics.usageReports });
+    this.#parts = { link, bus, publisher: metered(bus, quotas), hub, rpc, revocations };
   }
 
   get bus(): JetStreamBus {
     return this.#ready().bus;
   }
 
-  /** The one door for what callers publish, whatever face they came by. */
+  /** The one door for what callers publish, whatever face they came by: their audiences' quotas are kept here. */
   get publisher(): Pick<Bus, 'publish'> {
-    return this.bus;
+    return this.#ready().publisher;
   }
 
   get hub(): Hub {

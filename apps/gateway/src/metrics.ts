@@ -21,6 +21,7 @@ export class GatewayMetrics {
   readonly errors: Record<ProblemCode, Tally>;
   readonly closes: Record<keyof typeof CLOSE, Tally>;
   readonly resumes: Record<ResumeOutcome, Tally>;
+  readonly usageReports: Record<'done' | 'failed', Tally>;
   readonly bus: BusObserver;
 
   /** @param feeds how many filters the hub follows, asked at each scrape */
@@ -43,6 +44,11 @@ export class GatewayMetrics {
       'resumes_total',
       'Topics and patterns resumed from a position: out of memory, out of the stream, or with a loss',
       labelSets(['window', 'store', 'lost'] as const, 'outcome'),
+    );
+    this.usageReports = metrics.counters(
+      'usage_reports_total',
+      "Reports of audiences' usage to the registry, by outcome",
+      labelSets(['done', 'failed'], 'outcome'),
     );
     const published = metrics.counters('published_total', 'Events taken: stored, or ephemeral and sent on', {
       local: { scope: 'local' },
