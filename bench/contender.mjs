@@ -14,6 +14,7 @@ import { startPosthorn } from './contenders/posthorn.mjs';
  * @property {Record<string, number>} pids the processes whose cost counts
  * @property {number[]} helperPids further processes of the same installation
  * @property {() => Promise<import('./connection.mjs').Target>} target where to connect in the next minute
+ * @property {() => void} [profile] begins or ends profiles
  * @property {() => Promise<void>} stop
  */
 

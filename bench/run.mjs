@@ -12,7 +12,8 @@ import { root } from '../tools/checkout.mjs';
 import { ensureNatsServer } from '../tools/embedded/nats.mjs';
 import { installDependencies } from '../tools/steps.mjs';
 import { openFileLimit } from './proc.mjs';
-import { summarize } from './summary.mjs';
+import { untilQuiet } from './quiet.mjs';
+import { NOISE, summarize } from './summary.mjs';
 import { printRun, printSummary } from './table.mjs';
 
 const usage = `npm run bench -- [workload…] [options]
@@ -22,6 +23,7 @@ const usage = `npm run bench -- [workload…] [options]
   --duration <seconds>   of a run, what is measured (6)
   --warmup <seconds>     of a run, load before that (2)
   --settle <seconds>     how long idle sockets are left alone before memory is read (5)
+  --patience <seconds>   how long a run waits for other programs to be quiet (10)
   --quick                one short run of everything: shows that it works, not how fast it is
   --profile <directory>  writes CPU profiles of the gateways there
   --output <file>        where the JSON goes (bench/results/<date>.json)`;
@@ -52,7 +54,7 @@ try {
 
 /** @returns {Promise<boolean>} whether no message was lost or doubled */
 async function main() {
-  const { names, repeats, timing, profiles, output } = readOptions();
+  const { names, repeats, timing, patience, profiles, output } = readOptions();
   await installDependencies();
   await build();
   const { workloads } = await import('./workloads.mjs');
@@ -68,6 +70,7 @@ async function main() {
     console.log(`\n${workload.name}: ${workload.title}`);
     for (let repeat = 0; repeat < repeats; repeat++) {
       for (const contender of inTurn(Object.keys(workload.contenders), repeat)) {
+        await untilQuiet({ cores: NOISE, patience });
         const run = { repeat, contender, ...(await once(workload, contender, timing, profiles)) };
         runs.push(run);
         printRun(workload, run);
@@ -129,6 +132,7 @@ function readOptions() {
       duration: { type: 'string' },
       warmup: { type: 'string' },
       settle: { type: 'string' },
+      patience: { type: 'string' },
       quick: { type: 'boolean', default: false },
       profile: { type: 'string' },
       output: { type: 'string' },
@@ -141,7 +145,7 @@ function readOptions() {
   }
   const { quick, profile } = values;
   const number = (
-    /** @type {'repeats' | 'duration' | 'warmup' | 'settle'} */ name,
+    /** @type {'repeats' | 'duration' | 'warmup' | 'settle' | 'patience'} */ name,
     /** @type {number} */ fallback,
   ) => {
     const value = Number(values[name] ?? fallback);
@@ -157,6 +161,7 @@ function readOptions() {
       warmup: number('warmup', quick ? 0.5 : 2),
       settle: number('settle', quick ? 1 : 5),
     },
+    patience: number('patience', quick ? 1 : 10),
     profiles: profile && resolve(profile),
     output: resolve(values.output ?? join(root, 'bench', 'results', `${date}.json`)),
   };

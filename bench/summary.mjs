@@ -1,7 +1,7 @@
 /** What the repeats of one workload come to. */
 
 /** Processor time of other programs, in cores, from which on a run counts as disturbed. */
-const NOISE = 0.1;
+export const NOISE = 0.1;
 /** Processor time of the generator from which on it counts as the limit. */
 const SATURATED = 0.9;
 

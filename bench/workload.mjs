@@ -75,9 +75,11 @@ export async function measure(server, generator, pace, { warmup, duration }) {
 export async function meter(server, generator) {
   const measured = Object.values(server.pids);
   const pids = [...measured, ...server.helperPids];
+  server.profile?.();
   const before = await generator.ask('mark', { pids });
   return async () => {
     const after = await generator.ask('mark', { pids });
+    server.profile?.();
     const seconds = after.at - before.at;
     const used = (/** @type {number} */ pid) => (after.cpu[pid] ?? 0) - (before.cpu[pid] ?? 0);
     const sum = (/** @type {number[]} */ some) => some.reduce((total, pid) => total + used(pid), 0);

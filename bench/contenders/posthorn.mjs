@@ -109,6 +109,13 @@ export class Posthorn {
     await this.#call('POST', '/v1/hook', { body: { topic, action: 'publish', message } });
   }
 
+  /** Begins or ends a CPU profile of the gateways, where profiles are wanted. */
+  profile() {
+    if (!this.#place.profiles) return;
+    for (const gateway of this.gateways)
+      if (gateway.alive && gateway.pid) process.kill(gateway.pid, 'SIGUSR2');
+  }
+
   async stop() {
     // A profile is written when the gateway ends in order.
     if (this.#place.profiles) await Promise.all(this.gateways.map((gateway) => gateway.stop()));
@@ -139,7 +146,7 @@ export class Posthorn {
         DRAIN_BUDGET: '1s',
         STREAM_MAX_BYTES: String(1024 ** 3),
         ...RAISED_LIMITS,
-        ...(profiles && name === 'gateway' && { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${profiles}` }),
+        ...(profiles && name === 'gateway' && { NODE_OPTIONS: `--import=${profiler(profiles)}` }),
       },
     });
   }
@@ -161,6 +168,13 @@ export class Posthorn {
     if (!response.ok) throw new Error(`${method} ${path} answered ${response.status}: ${text}`);
     return JSON.parse(text);
   }
+}
+
+/** @param {string} directory where profiles go */
+function profiler(directory) {
+  const preload = new URL('../profile.mjs', import.meta.url);
+  preload.searchParams.set('into', directory);
+  return preload.href;
 }
 
 function secret() {
