@@ -58,22 +58,22 @@ export const GATEWAY_FIELDS = {
   publishRate: integer('PUBLISH_RATE', {
     min: 1,
     default: 100,
-    description: 'Publishes of one connection per second, on average',
+    description: 'Publishes of one connection, or of one user over REST, per second on average',
   }),
   publishBurst: integer('PUBLISH_BURST', {
     min: 1,
     default: 200,
-    description: 'Publishes of one connection at once',
+    description: 'Publishes of one connection, or of one user over REST, at once',
   }),
   broadcastRate: integer('BROADCAST_RATE', {
     min: 1,
     default: 1,
-    description: 'Broadcasts of one connection per second, on average',
+    description: 'Broadcasts of one connection, or of one user over REST, per second on average',
   }),
   broadcastBurst: integer('BROADCAST_BURST', {
     min: 1,
     default: 10,
-    description: 'Broadcasts of one connection at once',
+    description: 'Broadcasts of one connection, or of one user over REST, at once',
   }),
   sendBuffer: integer('SEND_BUFFER', {
     min: 65_536,

@@ -173,6 +173,7 @@ export const OPENAPI = {
             'idempotency_conflict',
             'payload_invalid',
             'payload_too_large',
+            'rate_limited',
             'publish_quota',
             'storage_quota',
           ),

@@ -17,6 +17,7 @@ import { authorOf } from '../../author.js';
 import { GatewayCore } from '../../core.js';
 import { objectBody } from '../../http/body.js';
 import { Caller, CallerGuard } from '../../http/caller.js';
+import { PublishRates } from './publish-rates.js';
 
 interface HookBody {
   readonly topic: string;
@@ -30,7 +31,11 @@ const TRACEPARENT = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}
 @Controller('v1/hook')
 @UseGuards(CallerGuard)
 export class HookController {
-  constructor(private readonly core: GatewayCore) {}
+  readonly #rates: PublishRates;
+
+  constructor(private readonly core: GatewayCore) {
+    this.#rates = new PublishRates(core.config);
+  }
 
   /** 200 with the same object once the event is stored; its place, where it has one, is in `Posthorn-Position`. */
   @Post()
@@ -48,6 +53,7 @@ export class HookController {
     const scope = body.scope ?? defaultScope(topic);
     assertMayPublish(principal, topic, scope);
     const key = checkIdempotencyKey(idempotencyKey);
+    this.#rates.take(principal, topic);
     const receipt = await this.core.publisher.publish({
       ...authorOf(principal),
       topic,
