@@ -175,7 +175,7 @@ describe('history', () => {
     });
     link.restore();
     await removeIdleConsumers();
-  }, 20_000);
+  }, 30_000);
 
   it('that is dropped while it is read says so', async () => {
     await using own = await startNats();

@@ -3,10 +3,17 @@ import type { NatsConnection } from '@nats-io/transport-node';
 
 export class InFlight {
   readonly #waiting = new Set<(error: Error) => void>();
+  readonly #nc: NatsConnection;
   #lost = false;
 
   constructor(nc: NatsConnection) {
+    this.#nc = nc;
     void this.#follow(nc);
+  }
+
+  /** Whether the connection has ended for good: no question is worth another try. */
+  get closed(): boolean {
+    return this.#nc.isClosed();
   }
 
   /** Settles as `work` does, or rejects as soon as the connection is lost: no answer can come any more. */

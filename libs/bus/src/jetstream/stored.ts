@@ -17,6 +17,7 @@ import {
   type JsMsg,
   ReplayPolicy,
 } from '@nats-io/jetstream';
+import { deadline } from '@nats-io/nats-core';
 import { type MsgHdrs, nanos } from '@nats-io/transport-node';
 import { ProblemError, type Scope, STREAMS } from '@posthorn/contracts';
 import type { Epochs } from './epochs.js';
@@ -68,9 +69,11 @@ const PLACINGS = 5;
 const PULL_TIME = 2_000;
 /** How long the server keeps a consumer that nobody pulls from, in milliseconds: longer than a lost connection. */
 const CONSUMER_IDLE = 10_000;
-/** The pause before a leader that did not answer is asked again, and when that ends, in milliseconds. */
+/** How long one question may take, in milliseconds: whoever died with it on its hands never answers. */
+const QUESTION = 1_000;
+/** The pause before it is asked again, and when that ends, in milliseconds: servers elect a leader in 4 to 9 s. */
 const PAUSE = 100;
-const PATIENCE = 5_000;
+const PATIENCE = 12_000;
 
 /**
  * Reads page by page. A generator: the next page is read when the caller asks for it, so that a slow caller
@@ -210,12 +213,13 @@ class Reading {
   }
 
   async #ask<T>(question: () => Promise<T>): Promise<T> {
-    const deadline = Date.now() + PATIENCE;
+    const { inFlight } = this.#parts;
+    const end = Date.now() + PATIENCE;
     for (;;) {
       try {
-        return await question();
+        return await deadline(question(), QUESTION);
       } catch (cause) {
-        if (Date.now() > deadline) {
+        if (Date.now() > end || inFlight.closed) {
           throw new ProblemError('unavailable', 'The event store does not answer', { cause });
         }
         await sleep(PAUSE);
@@ -251,7 +255,7 @@ class Pulled {
     after: number,
   ): Promise<Pulled> {
     const { js, jsm, inFlight } = parts;
-    const info = await inFlight.untilLost(
+    const adding = inFlight.untilLost(
       jsm.consumers.add(STREAMS[scope].name, {
         name: `history-${randomUUID()}`,
         filter_subject: subject,
@@ -265,6 +269,7 @@ class Pulled {
         num_replicas: 1,
       }),
     );
+    const info = await deadline(adding, QUESTION);
     const batch = headersOnly ? PULL_HEADERS : PULL;
     return new Pulled(parts, js.consumers.getConsumerFromInfo(info), info, batch);
   }
