@@ -3,6 +3,7 @@ export { type BusContent, openBus, prepareBus, type TestBus } from './bus.js';
 export { type ClusterOptions, startCluster, type TestCluster } from './cluster.js';
 export { Collected } from './collected.js';
 export { eventually } from './eventually.js';
+export { type ForgedCopy, forgeCopy } from './forge-copy.js';
 export { freePort } from './free-port.js';
 export {
   natsClusterSettled,
