@@ -2,6 +2,7 @@
  * What a connection wants to hear (docs/protocols/courier.md): its subscriptions, the broadcasts that every
  * connection hears, and the place up to which all of them are complete.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bus } from '@posthorn/bus';
 import {
   assertMaySubscribe,
@@ -46,8 +47,9 @@ export interface InterestsOptions {
 
 export const BROADCAST_TOPIC = parseTopic(BROADCAST);
 const BROADCAST_ENCODING: Encoding = { key: '\u0000broadcast', encode: broadcastFrame };
-/** How often a place is looked for up to which a busy connection is complete. */
+/** How often a place is looked for up to which a busy connection is complete, and for how many milliseconds. */
 const PLACES = 3;
+const PATIENCE = 1_000;
 
 export class Interests {
   readonly #options: InterestsOptions;
@@ -132,12 +134,30 @@ export class Interests {
 
   /**
    * Where the connection stands, as a cursor's text: everything up to there is queued for it, and nothing beyond
-   * it. To be sent before anything else happens. Undefined while it is still given what it missed, or where
-   * events come so fast that no place can be named.
-   * @throws ProblemError `unavailable`
+   * it. To be sent before anything else happens. Undefined while it is still given what it missed, where events
+   * come so fast that no place can be named, or where the event store does not say in time.
    */
   async place(): Promise<string | undefined> {
-    for (let i = 0; i < PLACES; i++) {
+    let place: string | undefined;
+    const found = this.#findPlace().then((text) => {
+      place = text;
+    });
+    const tooLong = new AbortController();
+    const patience = sleep(PATIENCE, undefined, { signal: tooLong.signal });
+    await Promise.race([found, patience]).catch(() => {});
+    tooLong.abort();
+    return place;
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#subscriptions.clear();
+    this.#forgetBroadcasts();
+  }
+
+  /** @throws ProblemError `unavailable` */
+  async #findPlace(): Promise<string | undefined> {
+    for (let i = 0; i < PLACES && !this.#closed; i++) {
       const upTo = await this.#options.bus.horizon('global');
       const heard = [...this.#subscriptions, this.#broadcast].flatMap((each) => each?.hub ?? []);
       if (!heard.every(({ caughtUp }) => caughtUp)) return undefined;
@@ -148,12 +168,6 @@ export class Interests {
       if (place !== undefined) return place;
     }
     return undefined;
-  }
-
-  close(): void {
-    this.#closed = true;
-    this.#subscriptions.clear();
-    this.#forgetBroadcasts();
   }
 
   #placeOf(upTo: Position, heard: readonly HubSubscription[]): string | undefined {
