@@ -12,6 +12,7 @@ let cluster: TestCluster;
 beforeAll(async () => {
   cluster = await startCluster({
     replicas: { gateway: 2 },
+    links: true,
     env: { PUBLISH_RATE: '100000', PUBLISH_BURST: '100000' },
   });
 }, 90_000);
@@ -40,6 +41,14 @@ async function publish(
     const { status } = await service('POST', '/v1/hook', { topic, action: 'publish', message });
     if (status !== 200) throw new Error(`POST /v1/hook answered ${status}`);
   }
+}
+
+/** Drops what the stream holds before a position. */
+async function purgeBefore(position: string): Promise<void> {
+  const nc = await connect({ servers: cluster.natsUrl });
+  const jsm = await jetstreamManager(nc);
+  await jsm.streams.purge(STREAMS.global.name, { seq: Number(position.split('-')[1]) });
+  await nc.close();
 }
 
 const numbers = (frames: readonly Frame[], action = 'message') =>
@@ -143,6 +152,47 @@ describe('resuming a topic', () => {
     expect(numbers(slow.frames)).toEqual(upTo(125));
   }, 60_000);
 
+  it('goes on where its gateway lost NATS in the middle of history', async () => {
+    const acme = await tenant();
+    await using first = await socketAt(0, acme);
+    const { position } = await first.subscribe('long');
+    await publish(acme, 'long', 1, 400, 'x'.repeat(10_000));
+    const link = cluster.natsLink(cluster.apps.gateway[1]!);
+
+    await using socket = await socketAt(1, acme);
+    await socket.subscribe('long', position as string);
+    await socket.count('message', 1);
+    socket.socket.pause();
+    link.cut();
+    await publish(acme, 'long', 401, 405).finally(() => link.restore());
+    socket.socket.resume();
+    await socket.count('message', 405);
+    expect(numbers(socket.frames)).toEqual(upTo(405));
+  }, 60_000);
+
+  it('is told to subscribe again where its history was dropped before it had read it', async () => {
+    const acme = await tenant();
+    await using first = await socketAt(0, acme);
+    const { position } = await first.subscribe('long');
+    await publish(acme, 'long', 1, 1_000, 'x'.repeat(10_000));
+    const last = (await first.count('message', 1_000)).at(-1)!.position as string;
+
+    await using slow = await socketAt(1, acme);
+    await slow.subscribe('long', position as string);
+    await slow.count('message', 1);
+    slow.socket.pause();
+    await purgeBefore(last);
+    slow.socket.resume();
+    expect(await slow.next('error')).toMatchObject({ code: 'unavailable' });
+    expect(await slow.next('unsubscribed')).toEqual({ action: 'unsubscribed', topic: 'long' });
+    const had = slow.frames.filter(({ action }) => action === 'message');
+    expect(numbers(had)).toEqual(upTo(had.length));
+    expect(had.length).toBeLessThan(1_000);
+    const again = await slow.subscribe('long', had.at(-1)!.position as string);
+    expect(again).toMatchObject({ recovered: false });
+    await slow.find(({ position: place }) => place === last, had.length);
+  }, 60_000);
+
   it('begins with the oldest event that is kept, and says so, where the position is of another stream', async () => {
     const acme = await tenant();
     await publish(acme, 'news', 1, 3);
@@ -167,11 +217,7 @@ describe('resuming a topic', () => {
     const { position } = await first.subscribe('news');
     await publish(acme, 'news', 1, 4);
     const third = (await first.count('message', 4))[2]!;
-    const nc = await connect({ servers: cluster.natsUrl });
-    const jsm = await jetstreamManager(nc);
-    const sequence = Number((third.position as string).split('-')[1]);
-    await jsm.streams.purge(STREAMS.global.name, { seq: sequence });
-    await nc.close();
+    await purgeBefore(third.position as string);
 
     await using second = await socketAt(1, acme);
     expect(await second.subscribe('news', position as string)).toMatchObject({ recovered: false });
