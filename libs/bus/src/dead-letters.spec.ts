@@ -1,35 +1,21 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { headers as newHeaders } from '@nats-io/transport-node';
-import { ProblemError, parseTopic, STREAMS } from '@posthorn/contracts';
-import {
-  Collected,
-  openBus,
-  prepareBus,
-  rawPublish,
-  startNats,
-  type TestBus,
-  type TestNats,
-} from '@posthorn/testing';
+import { ProblemError, STREAMS } from '@posthorn/contracts';
+import { Collected, draftOf, prepareBus, rawPublish, type ServedBus, startBus } from '@posthorn/testing';
 import { type DeadLetter, readDeadLetter } from './dead-letters.js';
 import type { BusEvent, DurableHandler, DurableOptions, DurableSubscription } from './port.js';
 import { PermanentFailure } from './settlement.js';
 
-let nats: TestNats;
-let process: TestBus;
+let process: ServedBus;
 let counter = 0;
 
 beforeAll(async () => {
-  nats = await startNats();
-  await prepareBus(nats, {
+  process = await startBus({
     topics: [{ topic: 'checked', audience: 'acme', schema: { type: 'object', required: ['n'] } }],
   });
-  process = await openBus(nats);
 });
 
-afterAll(async () => {
-  await process[Symbol.asyncDispose]();
-  await nats[Symbol.asyncDispose]();
-});
+afterAll(async () => process[Symbol.asyncDispose]());
 
 interface Consuming extends AsyncDisposable {
   readonly name: string;
@@ -56,14 +42,8 @@ async function consuming(handler: DurableHandler, more: Partial<DurableOptions> 
     subscription,
     outcomes: () => process.seen.settled.slice(before),
     publish: async (n) => {
-      const draft = { audience: 'acme', topic: parseTopic(topic), scope: 'local' as const, principal: 'p' };
-      const { position } = await process.bus.publish({
-        ...draft,
-        message: { n },
-        source: 'test',
-        id: `e${counter}-${n}`,
-      });
-      return position!.sequence;
+      const draft = draftOf(topic, { n }, { scope: 'local', id: `e${counter}-${n}` });
+      return (await process.bus.publish(draft)).position!.sequence;
     },
     dead: async (count) => {
       const consumer = await process.bus.js.consumers.get(STREAMS.dead.name, {
@@ -216,8 +196,8 @@ describe('headers that cannot be read', () => {
       if (message.fail) throw new PermanentFailure('refused', 'as told');
     });
     const subject = `ph.acme.local.main.-.${one.topic}`;
-    await rawPublish(nats, subject, 'NATS/1.0\r\nBad Name: x\r\n\r\n', '{}');
-    await rawPublish(nats, subject, 'NATS/1.0\r\nX: a\nb\r\n\r\n', '{"fail":true}');
+    await rawPublish(process.nats, subject, 'NATS/1.0\r\nBad Name: x\r\n\r\n', '{}');
+    await rawPublish(process.nats, subject, 'NATS/1.0\r\nX: a\nb\r\n\r\n', '{"fail":true}');
     expect(await heard.until(2)).toEqual(['known by its position', 'known by its position']);
     expect(await one.dead(1)).toMatchObject([{ code: 'refused' }]);
   });
@@ -250,9 +230,7 @@ describe('a dead letter', () => {
   });
 
   it('that cannot be stored keeps its event in the stream', async () => {
-    await using server = await startNats();
-    await prepareBus(server);
-    await using one = await openBus(server);
+    await using one = await startBus();
     const tries = new Collected<number>();
     const subscription = one.bus.consume(
       { name: 'c', scope: 'local', audience: 'acme', filters: ['-.a'] },
@@ -263,16 +241,9 @@ describe('a dead letter', () => {
     );
     await subscription.ready;
     await one.bus.jsm.streams.delete(STREAMS.dead.name);
-    const draft = {
-      audience: 'acme',
-      topic: parseTopic('a'),
-      scope: 'local' as const,
-      principal: 'p',
-      source: 's',
-    };
-    await one.bus.publish({ ...draft, message: {} });
+    await one.bus.publish(draftOf('a', {}, { scope: 'local' }));
     await tries.until(1);
-    await prepareBus(server);
+    await prepareBus(one.nats);
     await tries.until(2);
     await subscription.close();
     expect((await one.bus.jsm.streams.info(STREAMS.dead.name)).state.messages).toBe(1);

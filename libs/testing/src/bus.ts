@@ -3,6 +3,7 @@ import { Kvm } from '@nats-io/kv';
 import { connect, type NatsConnection } from '@nats-io/transport-node';
 import {
   type BusObserver,
+  type Draft,
   type DropReason,
   JetStreamBus,
   type JetStreamBusOptions,
@@ -17,9 +18,11 @@ import {
   parseTopic,
   STREAMS,
   type StreamRecord,
+  type Topic,
   type TopicRecord,
   topicKey,
 } from '@posthorn/contracts';
+import { startNats, type TestNats } from './nats-server.js';
 
 const MIB = 1024 * 1024;
 const EPOCH_OF_TESTS = '2026-01-01T00:00:00.000Z';
@@ -131,6 +134,44 @@ export async function openBus(
       bus.close();
       await nc.close();
     },
+  };
+}
+
+/** A server of its own, with a process on it; disposing of it ends both. */
+export interface ServedBus extends TestBus {
+  readonly nats: TestNats;
+}
+
+/** Starts a server, makes on it what {@link prepareBus} makes, and opens the bus. */
+export async function startBus(content: BusContent = {}): Promise<ServedBus> {
+  const nats = await startNats();
+  try {
+    await prepareBus(nats, content);
+    const process = await openBus(nats);
+    return {
+      ...process,
+      nats,
+      [Symbol.asyncDispose]: async () => {
+        await process[Symbol.asyncDispose]();
+        await nats[Symbol.asyncDispose]();
+      },
+    };
+  } catch (error) {
+    await nats[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** A global event of `acme` by a service. */
+export function draftOf(topic: string | Topic, message: object = {}, more: Partial<Draft> = {}): Draft {
+  return {
+    audience: 'acme',
+    topic: typeof topic === 'string' ? parseTopic(topic) : topic,
+    scope: 'global',
+    message,
+    principal: 'service:test',
+    source: 'test',
+    ...more,
   };
 }
 

@@ -1,5 +1,13 @@
 export { type AppName, AppProcess } from './app-process.js';
-export { type BusContent, openBus, prepareBus, type TestBus } from './bus.js';
+export {
+  type BusContent,
+  draftOf,
+  openBus,
+  prepareBus,
+  type ServedBus,
+  startBus,
+  type TestBus,
+} from './bus.js';
 export { type ClusterOptions, startCluster, type TestCluster } from './cluster.js';
 export { Collected } from './collected.js';
 export { eventually } from './eventually.js';

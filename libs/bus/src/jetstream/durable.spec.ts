@@ -1,33 +1,28 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { coversFilter, ProblemError, parseTopic } from '@posthorn/contracts';
+import { coversFilter, ProblemError } from '@posthorn/contracts';
 import {
   Collected,
+  draftOf,
   eventually,
   openBus,
   prepareBus,
-  startNats,
+  type ServedBus,
+  startBus,
   startTcpProxy,
   type TestBus,
-  type TestNats,
 } from '@posthorn/testing';
 import fc from 'fast-check';
 import type { BusEvent, Delivery, DurableHandler, DurableOptions } from '../port.js';
 import { commonFilter } from './durable.js';
 
-let nats: TestNats;
-let process: TestBus;
+let process: ServedBus;
 let counter = 0;
 
 beforeAll(async () => {
-  nats = await startNats();
-  await prepareBus(nats, { audiences: ['acme', 'beta'] });
-  process = await openBus(nats);
+  process = await startBus({ audiences: ['acme', 'beta'] });
 });
 
-afterAll(async () => {
-  await process[Symbol.asyncDispose]();
-  await nats[Symbol.asyncDispose]();
-});
+afterAll(async () => process[Symbol.asyncDispose]());
 
 /** Topics and a consumer that no other test uses. */
 function own(more: Partial<DurableOptions> = {}) {
@@ -42,14 +37,7 @@ function own(more: Partial<DurableOptions> = {}) {
     ...more,
   };
   const publish = (n: number, topic = 'a', audience = 'acme') =>
-    process.bus.publish({
-      audience,
-      topic: parseTopic(`${base}.${topic}`),
-      scope: 'local',
-      message: { n },
-      principal: 'p',
-      source: 'test',
-    });
+    process.bus.publish(draftOf(`${base}.${topic}`, { n }, { audience, scope: 'local' }));
   return { base, options, publish };
 }
 
@@ -74,7 +62,7 @@ const settled = (options: DurableOptions) => eventually(async () => (await open(
 describe('a durable consumer', () => {
   it('gives each event to one of the processes that share its name', async () => {
     const { options, publish } = own();
-    await using other = await openBus(nats);
+    await using other = await openBus(process.nats);
     const heard = new Collected<{ by: string; n: number }>();
     const handler = (by: string) => async (event: BusEvent) => heard.add({ by, n: numberOf(event) });
     await using _one = await consume(process, options, handler('one'));
@@ -237,7 +225,7 @@ describe('a handler that takes its time', () => {
 
   it('and dies leaves its event to another process', async () => {
     const { options, publish } = own({ ackWait: 300 });
-    await using link = await startTcpProxy(nats.port);
+    await using link = await startTcpProxy(process.nats.port);
     const dying = await openBus({ url: `nats://127.0.0.1:${link.port}` });
     const heard = new Collected<string>();
     const { subscription } = await consume(dying, options, async () => {
@@ -272,54 +260,40 @@ describe('a durable consumer is bound again', () => {
   });
 
   it('after its stream was deleted and made anew, or the server restarted', async () => {
-    await using server = await startNats();
-    await prepareBus(server);
-    await using one = await openBus(server);
+    await using one = await startBus();
     const heard = new Collected<number>();
     const options: DurableOptions = { ...own().options, filters: ['-.a'] };
     await using _ = await consume(one, options, async (event) => heard.add(numberOf(event)));
-    const publish = (n: number) =>
-      one.bus.publish({
-        audience: 'acme',
-        topic: parseTopic('a'),
-        scope: 'local',
-        message: { n },
-        principal: 'p',
-        source: 's',
-      });
+    const publish = (n: number) => one.bus.publish(draftOf('a', { n }, { scope: 'local' }));
     await publish(1);
     await heard.until(1);
 
     const back = (async () => {
       for await (const { type } of one.nc.status()) if (type === 'reconnect') return;
     })();
-    await server.kill();
-    await server.start();
+    await one.nats.kill();
+    await one.nats.start();
     await back;
     await publish(2);
     await heard.until((numbers) => numbers.includes(2));
 
     await one.bus.jsm.streams.delete('PH_LOCAL');
-    await prepareBus(server);
+    await prepareBus(one.nats);
     await publish(3);
     await heard.until((numbers) => numbers.includes(3));
   });
 
   it('and waits for a stream that does not exist yet', async () => {
-    await using server = await startNats();
-    await prepareBus(server);
-    await using one = await openBus(server);
+    await using one = await startBus();
     await one.bus.jsm.streams.delete('PH_LOCAL');
     const subscription = one.bus.consume({ ...own().options, filters: ['-.a'] }, async () => {});
-    await prepareBus(server);
+    await prepareBus(one.nats);
     await subscription.ready;
     await subscription.close();
   });
 
   it('unless it was closed: then it never gets ready', async () => {
-    await using server = await startNats();
-    await prepareBus(server);
-    await using one = await openBus(server);
+    await using one = await startBus();
     await one.bus.jsm.streams.delete('PH_LOCAL');
     const subscription = one.bus.consume({ ...own().options, filters: ['-.a'] }, async () => {});
     await subscription.close();

@@ -3,16 +3,18 @@ import { connect } from '@nats-io/transport-node';
 import { HEADER, parseTopic, REGISTRY_CALLS, STREAMS } from '@posthorn/contracts';
 import {
   Collected,
+  draftOf,
   eventually,
   openBus,
   prepareBus,
   rawPublish,
+  type ServedBus,
+  startBus,
   startNats,
   startTcpProxy,
   type TestBus,
-  type TestNats,
 } from '@posthorn/testing';
-import type { Draft, EphemeralEvent } from '../port.js';
+import type { EphemeralEvent } from '../port.js';
 
 const cursors = { topic: 'cursor/moves', audience: 'acme', durable: false };
 const typing = {
@@ -24,36 +26,21 @@ const typing = {
 const topics = [cursors, typing, { topic: 'prices', audience: 'acme' }];
 const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
 
-let nats: TestNats;
-let process: TestBus;
+let process: ServedBus;
 
 beforeAll(async () => {
-  nats = await startNats();
-  await prepareBus(nats, { audiences: ['acme', 'beta'], topics });
-  process = await openBus(nats);
+  process = await startBus({ audiences: ['acme', 'beta'], topics });
 });
-afterAll(async () => {
-  await process[Symbol.asyncDispose]();
-  await nats[Symbol.asyncDispose]();
-});
+afterAll(async () => process[Symbol.asyncDispose]());
 beforeEach(() => {
   process.seen.dropped = [];
 });
 
-const draft = (name: string, message: object = {}, more: Partial<Draft> = {}): Draft => ({
-  audience: 'acme',
-  topic: parseTopic(name),
-  scope: 'global',
-  message,
-  principal: 'service:test',
-  source: 'test',
-  ...more,
-});
-const publish = (...given: Parameters<typeof draft>) => process.bus.publish(draft(...given));
+const publish = (...given: Parameters<typeof draftOf>) => process.bus.publish(draftOf(...given));
 const lastSequence = async () => (await process.bus.jsm.streams.info(STREAMS.global.name)).state.last_seq;
 
 /** Whoever hears a filter, from when the server knows of it. */
-async function listen(filter: string, { bus, nc } = process, audience = 'acme') {
+async function listen(filter: string, { bus, nc }: TestBus = process, audience = 'acme') {
   const heard = new Collected<EphemeralEvent>();
   const { close } = bus.ephemeral({ audience, filter }, heard.add);
   await nc.flush();
@@ -62,7 +49,7 @@ async function listen(filter: string, { bus, nc } = process, audience = 'acme') 
 
 describe('an event of an ephemeral topic', () => {
   it('reaches who listens, in this process and others, and is stored nowhere', async () => {
-    await using other = await openBus(nats);
+    await using other = await openBus(process.nats);
     using here = await listen('-.cursor.moves');
     using there = await listen('-.cursor.*', other);
     const before = await lastSequence();
@@ -85,7 +72,7 @@ describe('an event of an ephemeral topic', () => {
   });
 
   it('has the envelope of any other, except what JetStream alone looks at', async () => {
-    const nc = await connect({ servers: nats.url });
+    const nc = await connect({ servers: process.nats.url });
     const messages = nc.subscribe('ph-eph.acme.-.cursor.moves', { max: 1 });
     await nc.flush();
     await publish('cursor/moves', { x: 1 }, { id: 'move-2' });
@@ -142,10 +129,10 @@ describe('an event of an ephemeral topic', () => {
 describe('a publish on an ephemeral topic is refused', () => {
   it('when it does not fit the schema, is no object, is too large, or has no such id', async () => {
     for (const [given, code] of [
-      [draft('typing', {}), 'payload_invalid'],
-      [draft('cursor/moves', []), 'request_invalid'],
-      [draft('cursor/moves', { t: 'x'.repeat(100) }, { limit: 100 }), 'payload_too_large'],
-      [draft('cursor/moves', {}, { id: 'a\nb' }), 'request_invalid'],
+      [draftOf('typing', {}), 'payload_invalid'],
+      [draftOf('cursor/moves', []), 'request_invalid'],
+      [draftOf('cursor/moves', { t: 'x'.repeat(100) }, { limit: 100 }), 'payload_too_large'],
+      [draftOf('cursor/moves', {}, { id: 'a\nb' }), 'request_invalid'],
     ] as const) {
       await expect(process.bus.publish(given)).rejects.toMatchObject({ code });
     }
@@ -165,31 +152,31 @@ describe('a publish on an ephemeral topic is refused', () => {
     await prepareBus(guarded, { topics });
     await using denied = await openBus(guarded);
     const refused = await Promise.allSettled(
-      [1, 2].map((n) => denied.bus.publish(draft('cursor/moves', { n }))),
+      [1, 2].map((n) => denied.bus.publish(draftOf('cursor/moves', { n }))),
     );
     for (const outcome of refused) expect(outcome).toMatchObject({ reason: { code: 'unavailable' } });
-    await expect(denied.bus.publish(draft('prices', {}))).resolves.toMatchObject({ duplicate: false });
+    await expect(denied.bus.publish(draftOf('prices', {}))).resolves.toMatchObject({ duplicate: false });
   });
 
   it('while NATS is away, and as soon as the connection is lost', async () => {
-    await using link = await startTcpProxy(nats.port);
+    await using link = await startTcpProxy(process.nats.port);
     await using far = await openBus({ url: `nats://127.0.0.1:${link.port}` });
     link.stall();
-    const waiting = far.bus.publish(draft('cursor/moves', {}));
+    const waiting = far.bus.publish(draftOf('cursor/moves', {}));
     const started = performance.now();
     link.reset();
     await expect(waiting).rejects.toMatchObject({ code: 'unavailable', retryAfter: 1 });
-    await expect(far.bus.publish(draft('cursor/moves', {}))).rejects.toMatchObject({ code: 'unavailable' });
+    await expect(far.bus.publish(draftOf('cursor/moves', {}))).rejects.toMatchObject({ code: 'unavailable' });
     expect(performance.now() - started).toBeLessThan(1_000);
   });
 
   it('when the server does not answer in time', async () => {
-    await using link = await startTcpProxy(nats.port);
+    await using link = await startTcpProxy(process.nats.port);
     await using far = await openBus({ url: `nats://127.0.0.1:${link.port}` }, { ackTimeout: 200 });
     link.stall();
-    await expect(far.bus.publish(draft('cursor/moves', {}))).rejects.toMatchObject({ code: 'unavailable' });
+    await expect(far.bus.publish(draftOf('cursor/moves', {}))).rejects.toMatchObject({ code: 'unavailable' });
     link.restore();
-    await expect(far.bus.publish(draft('cursor/moves', {}))).resolves.toMatchObject({ duplicate: false });
+    await expect(far.bus.publish(draftOf('cursor/moves', {}))).resolves.toMatchObject({ duplicate: false });
   });
 });
 
@@ -199,7 +186,7 @@ describe('what comes on the subject of ephemeral events', () => {
   it('is dropped on topics that are not ephemeral', async () => {
     using heard = await listen('>');
     for (const path of ['-.prices', '-.never.registered', 'alice.personal', '-.bad=2e']) {
-      await rawPublish(nats, `ph-eph.acme.${path}`, NO_HEADERS, '{}');
+      await rawPublish(process.nats, `ph-eph.acme.${path}`, NO_HEADERS, '{}');
     }
     await publish('cursor/moves', {});
     await heard.until(1);
@@ -210,7 +197,7 @@ describe('what comes on the subject of ephemeral events', () => {
   it('is dropped where it is no event', async () => {
     using heard = await listen('-.typing');
     for (const payload of ['{', '[]', '{}', Buffer.from([0x7b, 0xff, 0x7d])]) {
-      await rawPublish(nats, 'ph-eph.acme.-.typing', NO_HEADERS, payload);
+      await rawPublish(process.nats, 'ph-eph.acme.-.typing', NO_HEADERS, payload);
     }
     await publish('typing', { who: 'alice' });
     await heard.until(1);
@@ -220,8 +207,13 @@ describe('what comes on the subject of ephemeral events', () => {
 
   it('gets an id where a foreign publisher gave none, or headers that nobody can read', async () => {
     using heard = await listen('-.cursor.moves');
-    await rawPublish(nats, 'ph-eph.acme.-.cursor.moves', NO_HEADERS, '{"n":1}');
-    await rawPublish(nats, 'ph-eph.acme.-.cursor.moves', 'NATS/1.0\r\nbad name: x\r\n\r\n', '{"n":1}');
+    await rawPublish(process.nats, 'ph-eph.acme.-.cursor.moves', NO_HEADERS, '{"n":1}');
+    await rawPublish(
+      process.nats,
+      'ph-eph.acme.-.cursor.moves',
+      'NATS/1.0\r\nbad name: x\r\n\r\n',
+      '{"n":1}',
+    );
     const ids = (await heard.until(2)).map(({ id }) => id);
     expect(ids).toEqual([expect.stringMatching(/-7/), expect.stringMatching(/-7/)]);
     expect(new Set(ids).size).toBe(2);
@@ -243,7 +235,7 @@ describe('whether a topic is ephemeral', () => {
   });
 
   it('counts from when the registry says so, for publishers too', async () => {
-    const nc = await connect({ servers: nats.url });
+    const nc = await connect({ servers: process.nats.url });
     const record = { ...cursors, topic: 'just/now', path: '-.just.now' };
     nc.subscribe(REGISTRY_CALLS.lookup, {
       callback: (_, msg) => {
@@ -258,7 +250,7 @@ describe('whether a topic is ephemeral', () => {
 
   it('leaves readable what was stored before', async () => {
     const { position } = await publish('once/stored', { n: 1 });
-    await prepareBus(nats, { topics: [{ ...cursors, topic: 'once/stored' }] });
+    await prepareBus(process.nats, { topics: [{ ...cursors, topic: 'once/stored' }] });
     await eventually(() => isEphemeral('once/stored') === true);
     using heard = await listen('-.once.stored');
     expect(await publish('once/stored', { n: 2 })).not.toHaveProperty('position');

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { type Position, parseTopic, STREAMS } from '@posthorn/contracts';
+import { type Position, STREAMS } from '@posthorn/contracts';
 import {
+  draftOf,
   eventually,
   openBus,
   prepareBus,
@@ -47,13 +48,11 @@ async function stepDown({ nc }: TestBus): Promise<void> {
 let ids = 0;
 /** Publishes until it is acknowledged, under one id: stored once. */
 async function publish({ bus }: TestBus, name: string): Promise<number> {
-  const topic = parseTopic(name);
-  const draft = { audience: 'acme', scope: 'global', message: {}, principal: 'p', source: 't' } as const;
-  const id = `event-${++ids}`;
+  const draft = draftOf(name, {}, { id: `event-${++ids}` });
   const deadline = Date.now() + 30_000;
   for (;;) {
     try {
-      return (await bus.publish({ ...draft, topic, id })).position!.sequence;
+      return (await bus.publish(draft)).position!.sequence;
     } catch (error) {
       if (Date.now() > deadline) throw error;
       await pause(50);

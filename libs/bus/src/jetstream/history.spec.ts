@@ -1,33 +1,27 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import type { JsMsg } from '@nats-io/jetstream';
-import { type Position, parseTopic, STREAMS } from '@posthorn/contracts';
+import { type Position, STREAMS } from '@posthorn/contracts';
 import {
+  draftOf,
   eventually,
   openBus,
-  prepareBus,
-  startNats,
+  type ServedBus,
+  startBus,
   startTcpProxy,
   type TestBus,
-  type TestNats,
 } from '@posthorn/testing';
 import type { BusEvent, History } from '../port.js';
 
-let nats: TestNats;
-let process: TestBus;
+let process: ServedBus;
 let topics = 0;
 let name: string;
 
 beforeAll(async () => {
-  nats = await startNats();
-  await prepareBus(nats, {
+  process = await startBus({
     topics: [{ topic: 'numbers', audience: 'acme', schema: { properties: { n: { type: 'number' } } } }],
   });
-  process = await openBus(nats);
 });
-afterAll(async () => {
-  await process[Symbol.asyncDispose]();
-  await nats[Symbol.asyncDispose]();
-});
+afterAll(async () => process[Symbol.asyncDispose]());
 beforeEach(() => {
   name = `t${++topics}`;
   process.seen.dropped = [];
@@ -40,23 +34,16 @@ const consumers = () => process.bus.jsm.consumers.list(STREAMS.global.name).next
 const interestIn = (topic: string) => ({ audience: 'acme', scope: 'global', filter: `-.${topic}` }) as const;
 
 /** Stores events `{n}` of a topic, numbered from 0. */
-async function store(count: number, topic = name, bus = process): Promise<number[]> {
-  const draft = {
-    audience: 'acme',
-    topic: parseTopic(topic),
-    scope: 'global',
-    principal: 'p',
-    source: 't',
-  } as const;
+async function store(count: number, topic = name, bus: TestBus = process): Promise<number[]> {
   const receipts = await Promise.all(
-    Array.from({ length: count }, (_, n) => bus.bus.publish({ ...draft, message: { n } })),
+    Array.from({ length: count }, (_, n) => bus.bus.publish(draftOf(topic, { n }))),
   );
   return receipts.map(({ position }) => position!.sequence);
 }
 
 async function read(
   sequence: number,
-  { bus } = process,
+  { bus }: TestBus = process,
   filter = name,
   until?: Position,
 ): Promise<BusEvent[]> {
@@ -138,7 +125,7 @@ describe('history', () => {
   });
 
   it('goes on where it stood after a lost connection', async () => {
-    await using link = await startTcpProxy(nats.port);
+    await using link = await startTcpProxy(process.nats.port);
     await using far = await openBus({ url: `nats://127.0.0.1:${link.port}` });
     const { sequence, epoch } = await process.bus.horizon('global');
     const stored = await store(2_000);
@@ -155,7 +142,7 @@ describe('history', () => {
   });
 
   it('is unavailable once the store has not answered for some seconds, and complete up to there', async () => {
-    await using link = await startTcpProxy(nats.port);
+    await using link = await startTcpProxy(process.nats.port);
     await using far = await openBus({ url: `nats://127.0.0.1:${link.port}` });
     const { sequence, epoch } = await process.bus.horizon('global');
     const stored = await store(2_000);
@@ -178,9 +165,7 @@ describe('history', () => {
   }, 30_000);
 
   it('that is dropped while it is read says so', async () => {
-    await using own = await startNats();
-    await prepareBus(own);
-    await using reader = await openBus(own);
+    await using reader = await startBus();
     const stored = await store(1_000, 'ticks', reader);
     const until = await reader.bus.horizon('global');
     const history = await reader.bus.history(interestIn('ticks'), { ...until, sequence: 0 }, until);
@@ -230,7 +215,7 @@ describe('a consumer that does not tell everything', () => {
     ['says nothing', () => [], false],
     ['lives on a follower and skips some', some, true],
   ])('because it %s is noticed', async (_, keep, onFollower) => {
-    await using reader = await openBus(nats);
+    await using reader = await openBus(process.nats);
     const { sequence, epoch } = await process.bus.horizon('global');
     const stored = await store(400);
     const spoilt = spoilConsumers(reader, keep, onFollower);

@@ -1,19 +1,10 @@
 import { describe, expect, it } from '@jest/globals';
 import { jetstreamManager } from '@nats-io/jetstream';
 import { connect } from '@nats-io/transport-node';
-import { parseTopic, STREAMS } from '@posthorn/contracts';
-import { openBus, prepareBus, startNats, startTcpProxy } from '@posthorn/testing';
-import type { Draft } from '../port.js';
+import { STREAMS } from '@posthorn/contracts';
+import { draftOf, openBus, prepareBus, startNats, startTcpProxy } from '@posthorn/testing';
 
-const draft = (n: number): Draft => ({
-  audience: 'acme',
-  topic: parseTopic('system/events'),
-  scope: 'global',
-  message: { n },
-  principal: 'service:test',
-  source: 'test',
-  id: `event-${n}`,
-});
+const draft = (n: number) => draftOf('system/events', { n }, { id: `event-${n}` });
 
 async function storedIds(url: string): Promise<string[]> {
   const nc = await connect({ servers: url });

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { HEADER, PAYLOAD_LIMIT, parseTopic, STREAMS, type TopicRecord } from '@posthorn/contracts';
-import { openBus, prepareBus, startNats, type TestBus, type TestNats } from '@posthorn/testing';
+import { HEADER, PAYLOAD_LIMIT, STREAMS, type TopicRecord } from '@posthorn/contracts';
+import { draftOf, openBus, type ServedBus, startBus } from '@posthorn/testing';
 import type { Draft } from '../port.js';
 
 const schema = { type: 'object', required: ['n'], properties: { n: { type: 'integer' } } };
@@ -10,29 +10,16 @@ const priced: Pick<TopicRecord, 'topic' | 'audience' | 'schema'> = {
   schema,
 };
 
-let nats: TestNats;
-let process: TestBus;
+let process: ServedBus;
 
 beforeAll(async () => {
-  nats = await startNats();
-  await prepareBus(nats, { audiences: ['acme', 'beta', '👥.*'], topics: [priced] });
-  process = await openBus(nats);
+  process = await startBus({ audiences: ['acme', 'beta', '👥.*'], topics: [priced] });
 });
 
-afterAll(async () => {
-  await process[Symbol.asyncDispose]();
-  await nats[Symbol.asyncDispose]();
-});
+afterAll(async () => process[Symbol.asyncDispose]());
 
-const draft = (more: Partial<Draft> & { name?: string } = {}): Draft => ({
-  audience: 'acme',
-  topic: parseTopic(more.name ?? 'system/events'),
-  scope: 'global',
-  message: { n: 1 },
-  principal: 'service:test',
-  source: 'test',
-  ...more,
-});
+const draft = ({ name = 'system/events', ...more }: Partial<Draft> & { name?: string } = {}) =>
+  draftOf(name, { n: 1 }, more);
 const publish = (more: Parameters<typeof draft>[0] = {}) => process.bus.publish(draft(more));
 const stored = async (sequence: number, scope: 'global' | 'local' = 'global') =>
   (await process.bus.jsm.streams.getMessage(STREAMS[scope].name, { seq: sequence }))!;
@@ -155,7 +142,7 @@ describe('a publish is refused', () => {
   it('when names are so long that the server would close the connection', async () => {
     const name = `room/session/x/${'😀'.repeat(255)}`;
     await expect(publish({ name })).resolves.toBeDefined();
-    const far = await openBus(nats, { instance: '界'.repeat(100) });
+    const far = await openBus(process.nats, { instance: '界'.repeat(100) });
     await expect(far.bus.publish(draft({ name, scope: 'local' }))).rejects.toMatchObject({
       code: 'request_invalid',
     });

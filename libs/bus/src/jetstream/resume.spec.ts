@@ -1,30 +1,22 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { type Cursor, type Position, parseTopic, STREAMS } from '@posthorn/contracts';
+import { type Cursor, type Position, STREAMS } from '@posthorn/contracts';
 import {
   Collected,
+  draftOf,
   eventually,
   openBus,
   prepareBus,
-  startNats,
+  type ServedBus,
+  startBus,
   startTcpProxy,
   type TestBus,
-  type TestNats,
 } from '@posthorn/testing';
 import type { BusEvent } from '../port.js';
 import { judgePosition } from './resume.js';
 
 const interestIn = (filter: string) => ({ audience: 'acme', scope: 'global', filter }) as const;
 
-function publish({ bus }: TestBus, topic: string, n: number) {
-  return bus.publish({
-    audience: 'acme',
-    topic: parseTopic(topic),
-    scope: 'global',
-    message: { n },
-    principal: 'p',
-    source: 'test',
-  });
-}
+const publish = ({ bus }: TestBus, topic: string, n: number) => bus.publish(draftOf(topic, { n }));
 
 const store = async (process: TestBus, topic: string, count: number) =>
   (await Promise.all(Array.from({ length: count }, (_, n) => publish(process, topic, n)))).map(
@@ -65,17 +57,11 @@ describe('a position is recovered', () => {
 });
 
 describe('resuming', () => {
-  let nats: TestNats;
-  let process: TestBus;
+  let process: ServedBus;
   beforeAll(async () => {
-    nats = await startNats();
-    await prepareBus(nats, { topics: [{ topic: 'brief', audience: 'acme', retention: 1 }] });
-    process = await openBus(nats);
+    process = await startBus({ topics: [{ topic: 'brief', audience: 'acme', retention: 1 }] });
   });
-  afterAll(async () => {
-    await process[Symbol.asyncDispose]();
-    await nats[Symbol.asyncDispose]();
-  });
+  afterAll(async () => process[Symbol.asyncDispose]());
 
   it('gives what came meanwhile, then what comes, and says where it begins before the first event', async () => {
     const before = await process.bus.horizon('global');
@@ -188,9 +174,7 @@ describe('resuming', () => {
   });
 
   it('is unavailable where the stream is replaced while it is read', async () => {
-    await using own = await startNats();
-    await prepareBus(own);
-    await using one = await openBus(own);
+    await using one = await startBus();
     await store(one, 'ticks', 400);
     const { epoch } = await one.bus.horizon('global');
     const heard = new Collected<BusEvent>();
@@ -198,7 +182,7 @@ describe('resuming', () => {
       heard.add(event);
       if (heard.items.length !== 40) return;
       await one.bus.jsm.streams.delete(STREAMS.global.name);
-      await prepareBus(own);
+      await prepareBus(one.nats);
       await eventually(async () => (await one.bus.horizon('global')).epoch !== epoch);
     });
     await expect(resumption.caughtUp).rejects.toMatchObject({ code: 'unavailable' });
@@ -209,9 +193,7 @@ describe('resuming', () => {
   });
 
   it('is unavailable where the leader cannot be asked', async () => {
-    await using own = await startNats();
-    await prepareBus(own);
-    await using one = await openBus(own);
+    await using one = await startBus();
     const position = await one.bus.horizon('global');
     await one.bus.jsm.streams.delete(STREAMS.global.name);
     const resumption = one.bus.resume(interestIn('-.ticks'), position, () => {});
@@ -263,10 +245,9 @@ describe('subscribers that come and go while publishers run at full speed', () =
   }
 
   it('see each event of their topic exactly once and in order, over lost connections and deletions', async () => {
-    await using nats = await startNats();
-    await prepareBus(nats);
+    await using first = await startBus();
+    const { nats } = first;
     await using link = await startTcpProxy(nats.port);
-    await using first = await openBus(nats);
     await using second = await openBus(nats);
     const publishers = [first, second];
     await using near = await openBus(nats);
@@ -341,9 +322,7 @@ describe('subscribers that come and go while publishers run at full speed', () =
   }, 60_000);
 
   it('are told where events were dropped before they came back, and miss no other', async () => {
-    await using nats = await startNats();
-    await prepareBus(nats);
-    await using one = await openBus(nats);
+    await using one = await startBus();
     const start = await one.bus.horizon('global');
     const stored = await store(one, 'ticks', 300);
     const { jsm } = one.bus;

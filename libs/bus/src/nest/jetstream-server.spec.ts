@@ -2,27 +2,21 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { Controller, Module, type Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
-import { ownTopic, parseTopic, type TopicName } from '@posthorn/contracts';
-import { Collected, openBus, prepareBus, startNats, type TestBus, type TestNats } from '@posthorn/testing';
+import { ownTopic, type TopicName } from '@posthorn/contracts';
+import { Collected, draftOf, type ServedBus, startBus } from '@posthorn/testing';
 import { EMPTY, of } from 'rxjs';
 import { PermanentFailure } from '../settlement.js';
 import { type EventPayload, JetStreamContext, JetStreamServer } from './jetstream-server.js';
 import { SettlementFilter } from './settlement-filter.js';
 
-let nats: TestNats;
-let process: TestBus;
+let process: ServedBus;
 let counter = 0;
 
 beforeAll(async () => {
-  nats = await startNats();
-  await prepareBus(nats);
-  process = await openBus(nats);
+  process = await startBus();
 });
 
-afterAll(async () => {
-  await process[Symbol.asyncDispose]();
-  await nats[Symbol.asyncDispose]();
-});
+afterAll(async () => process[Symbol.asyncDispose]());
 
 /** A small service of one controller. */
 async function serve(controller: Type, name = `service-${++counter}`) {
@@ -41,14 +35,7 @@ async function serve(controller: Type, name = `service-${++counter}`) {
 }
 
 const publish = (name: string, message: object) =>
-  process.bus.publish({
-    audience: 'acme',
-    topic: parseTopic(name),
-    scope: 'local',
-    message,
-    principal: 'p',
-    source: 's',
-  });
+  process.bus.publish(draftOf(name, message, { scope: 'local' }));
 const join = (author: string) => publish('community:join', { author, target: 't', community: 'c' });
 const open = async (name: string) => {
   const { num_pending, num_ack_pending } = await process.bus.jsm.consumers.info('PH_LOCAL', name);
@@ -160,9 +147,9 @@ describe('a handler with @EventPattern', () => {
     }
     await using _ = await serve(Handlers);
     for (const target of ['7', 'b.c']) {
-      const draft = { audience: 'acme', scope: 'local' as const, principal: 'p', source: 's' };
+      const topic = ownTopic('usernotification:updated', target);
       const message = { target, unread_count: 1, version: 1 };
-      await process.bus.publish({ ...draft, topic: ownTopic('usernotification:updated', target), message });
+      await process.bus.publish(draftOf(topic, message, { scope: 'local' }));
     }
     expect(await keys.until(2)).toEqual(['7', 'b.c']);
   });
