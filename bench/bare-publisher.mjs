@@ -60,6 +60,7 @@ answerCommands({
     at: performance.now() / 1_000,
     published,
     received,
+    reads: 0,
     latencies: { count: 0 },
     cpu: Object.fromEntries(pids.map((pid) => [pid, cpuSeconds(pid)])),
     ownCpu: cpuSeconds(process.pid),

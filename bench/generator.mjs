@@ -198,6 +198,7 @@ class Load {
       at: performance.now() / 1_000,
       published: this.#published,
       received: this.#received,
+      reads: this.#reads,
       latencies,
       cpu: Object.fromEntries(pids.map((pid) => [pid, cpuSeconds(pid)])),
       ownCpu: cpuSeconds(process.pid),
@@ -258,8 +259,9 @@ class Load {
   read() {
     this.#now = 0;
     this.#lastDelivery = performance.now();
+    this.#reads++;
     if (!this.#pace || 'rate' in this.#pace) return;
-    if (++this.#reads % READS_BETWEEN_PUBLISHES === 0) this.#publishDue();
+    if (this.#reads % READS_BETWEEN_PUBLISHES === 0) this.#publishDue();
     else if (!this.#scheduled) {
       this.#scheduled = true;
       setImmediate(() => {

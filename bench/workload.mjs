@@ -88,6 +88,7 @@ export async function meter(server, generator) {
     return {
       received,
       receivedPerSecond: received / seconds,
+      receivedPerRead: received / (after.reads - before.reads),
       latencies: after.latencies,
       cpuPerMillion: (sum(measured) / received) * 1e6,
       cores: Object.fromEntries(
