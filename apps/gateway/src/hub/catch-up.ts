@@ -96,6 +96,11 @@ export class CatchUp {
     if (this.#reading || !this.#start()) void this.#read();
   }
 
+  /** Queues what waits for the end of the turn. */
+  flush(): void {
+    this.#options.listener.flush();
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;

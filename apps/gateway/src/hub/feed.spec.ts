@@ -132,6 +132,37 @@ describe('Feed', () => {
     expect(heard).toEqual(['1;~;', '~;', '1;']);
   });
 
+  it('hands a batch over to a huge topic in rows, and to everybody once', async () => {
+    const turn = new Turn();
+    const feed = feedOf(turn);
+    const all = Array.from({ length: 9_000 }, () => ({ got: 0 }));
+    const listeners = all.map((each) => {
+      const outbox = { send: (bytes: Uint8Array) => (each.got += bytes.length) } as unknown as Outbox;
+      return feed.join(outbox, plain);
+    });
+    for (const listener of listeners) listener.start(at(0));
+    feed.take(event(1));
+    feed.take(event(2));
+    await endOfTurn();
+    for (const listener of listeners.slice(0, 5_000)) listener.leave();
+    feed.take(event(3));
+    await endOfTurn();
+    expect(all.map(({ got }) => got)).toEqual(all.map((_, i) => (i < 5_000 ? 4 : 6)));
+  });
+
+  it('queues what a listener waits for ahead of a frame that has to come behind it', () => {
+    const turn = new Turn();
+    const feed = feedOf(turn);
+    const { outbox, writes } = connection(turn);
+    const listener = feed.join(outbox, plain);
+    listener.start(at(0));
+    feed.take(event(1));
+    listener.flush();
+    outbox.send(Buffer.from('pong'));
+    outbox.close();
+    expect(writes.join('')).toBe('1;pong');
+  });
+
   it('sends a listener away whose place the window does not reach', () => {
     const turn = new Turn();
     const feed = feedOf(turn);

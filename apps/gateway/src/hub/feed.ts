@@ -26,6 +26,8 @@ export interface Listener {
    * however late. False where the window does not reach back to it; then nothing has happened.
    */
   start(since: Cursor): boolean;
+  /** Hands over what waits for the end of the turn: for a frame that has to come behind it. */
+  flush(): void;
   leave(): void;
 }
 
@@ -109,16 +111,17 @@ interface Newcomer {
   readonly since: Cursor;
 }
 
-/** Connections that get the same bytes: each event is encoded once, a turn's events are joined once. */
-class Group implements Flushable {
+/** Connections that get the same bytes: each event is encoded once. */
+class Group {
   readonly #turn: Turn;
   readonly #window: Window;
   readonly #encoding: Encoding;
-  readonly #members = new Set<Outbox>();
+  readonly #rows: Row[] = [];
   readonly #newcomers = new Set<Newcomer>();
+  /** The row of everybody who is a member. */
+  readonly #members = new Map<Outbox, Row>();
   /** Everybody who joined, whether started or not. */
   #joined = 0;
-  #batch: Uint8Array[] = [];
 
   constructor(turn: Turn, window: Window, encoding: Encoding) {
     this.#turn = turn;
@@ -136,13 +139,13 @@ class Group implements Flushable {
       this.#newcomers.delete(newcomer);
       this.#admit(newcomer.outbox);
     }
-    if (this.#members.size > 0) this.#add(this.#encoding.encode(event));
+    if (this.#rows.length > 0) this.#add(this.#encoding.encode(event));
   }
 
   takeEphemeral(event: EphemeralEvent): void {
     const bytes = this.#encoding.encode(event);
     for (const { outbox } of this.#newcomers) outbox.send(bytes);
-    if (this.#members.size > 0) this.#add(bytes);
+    this.#add(bytes);
   }
 
   join(outbox: Outbox, left: () => void): Listener {
@@ -162,10 +165,9 @@ class Group implements Flushable {
         }
         return true;
       },
+      flush: () => this.#members.get(outbox)?.flush(),
       leave: () => {
-        // Events that came before the end of the subscription are still delivered.
-        if (this.#members.has(outbox)) this.flush();
-        this.#members.delete(outbox);
+        this.#dismiss(outbox);
         if (newcomer) this.#newcomers.delete(newcomer);
         this.#joined--;
         left();
@@ -173,21 +175,71 @@ class Group implements Flushable {
     };
   }
 
+  #add(bytes: Uint8Array): void {
+    for (const row of this.#rows) row.add(bytes);
+  }
+
+  #admit(outbox: Outbox): void {
+    let row = this.#rows.at(-1);
+    if (!row || row.isFull) {
+      row = new Row(this.#turn);
+      this.#rows.push(row);
+    }
+    row.admit(outbox);
+    this.#members.set(outbox, row);
+  }
+
+  #dismiss(outbox: Outbox): void {
+    const row = this.#members.get(outbox);
+    if (!row) return;
+    this.#members.delete(outbox);
+    row.dismiss(outbox);
+    if (row.isEmpty) this.#rows.splice(this.#rows.indexOf(row), 1);
+  }
+}
+
+/** As many members of a group as are handed a batch in one go. */
+const MAX_ROW = 4_096;
+
+/** Members of a group, who get a turn's events joined once. */
+class Row implements Flushable {
+  readonly #turn: Turn;
+  readonly #members = new Set<Outbox>();
+  #batch: Uint8Array[] = [];
+
+  constructor(turn: Turn) {
+    this.#turn = turn;
+  }
+
+  get isEmpty(): boolean {
+    return this.#members.size === 0;
+  }
+
+  get isFull(): boolean {
+    return this.#members.size >= MAX_ROW;
+  }
+
+  add(bytes: Uint8Array): void {
+    if (this.#batch.push(bytes) === 1) this.#turn.batch(this);
+  }
+
+  /** What this turn has batched so far belongs to the others alone. */
+  admit(outbox: Outbox): void {
+    this.flush();
+    this.#members.add(outbox);
+  }
+
+  /** Events that came before the end of a subscription are still delivered. */
+  dismiss(outbox: Outbox): void {
+    this.flush();
+    this.#members.delete(outbox);
+  }
+
   flush(): void {
     if (this.#batch.length === 0) return;
     const bytes = this.#batch.length === 1 ? this.#batch[0]! : Buffer.concat(this.#batch);
     this.#batch = [];
     for (const member of this.#members) member.send(bytes);
-  }
-
-  #add(bytes: Uint8Array): void {
-    if (this.#batch.push(bytes) === 1) this.#turn.batch(this);
-  }
-
-  /** Somebody becomes a member: what this turn has batched so far belongs to the others alone. */
-  #admit(outbox: Outbox): void {
-    this.flush();
-    this.#members.add(outbox);
   }
 }
 
@@ -221,6 +273,9 @@ class WatcherListener implements Listener {
     for (const event of this.#window.after(since)) this.#watcher(event);
     return true;
   }
+
+  /** Events are handed over as they come. */
+  flush(): void {}
 
   leave(): void {
     this.#left();

@@ -28,7 +28,10 @@ export interface HubSubscription {
    * @throws ProblemError `unavailable`
    */
   verify(upTo: Position): Promise<void>;
-  /** What its feeds have heard beyond a place that was verified just now; undefined where that was too much. */
+  /**
+   * What its feeds have heard beyond a place that was verified just now, all of it queued for its connection.
+   * Undefined where that was too much.
+   */
   heard(beyond: Position): readonly BusEvent[] | undefined;
   close(): void;
 }
@@ -175,6 +178,7 @@ export class Hub {
       heard: (beyond) => {
         const windows = feeds.map(({ window }) => window);
         if (!windows.every((window) => window.covers(beyond))) return undefined;
+        for (const part of parts) part.flush();
         return windows.flatMap((window) => window.after(beyond));
       },
       close,

@@ -40,13 +40,6 @@ export class Turn {
     this.#schedule();
   }
 
-  /** Hands batches to their outboxes now: for a frame that has to come behind them. */
-  flushBatches(): void {
-    const batches = this.#batches;
-    this.#batches = [];
-    for (const batch of batches) batch.flush();
-  }
-
   /** For work that goes on in microtasks: undefined while this turn may go on, else a promise of the next one. */
   breath(): Promise<void> | undefined {
     const now = this.#now();
@@ -67,16 +60,26 @@ export class Turn {
 
   #end(): void {
     const end = this.#now() + SLICE;
-    this.flushBatches();
-    const outboxes = this.#outboxes;
-    this.#outboxes = [];
-    this.#scheduled = false;
-    for (let i = 0; i < outboxes.length; ) {
-      outboxes[i++]!.flush();
-      if (i % PER_LOOK !== 0 || this.#now() < end) continue;
-      this.#outboxes = outboxes.slice(i).concat(this.#outboxes);
-      break;
+    const batches = this.#batches;
+    this.#batches = [];
+    const batchesLeft = this.#flush(batches, 1, end);
+    this.#batches = batchesLeft.concat(this.#batches);
+    // Nobody writes before all that is for it was handed over.
+    if (batchesLeft.length === 0) {
+      const outboxes = this.#outboxes;
+      this.#outboxes = [];
+      this.#outboxes = this.#flush(outboxes, PER_LOOK, end).concat(this.#outboxes);
     }
-    if (this.#outboxes.length > 0) this.#schedule();
+    this.#scheduled = false;
+    if (this.#batches.length > 0 || this.#outboxes.length > 0) this.#schedule();
+  }
+
+  /** Flushes until the end of the slice, and returns what is left. */
+  #flush(work: readonly Flushable[], perLook: number, end: number): Flushable[] {
+    for (let i = 0; i < work.length; ) {
+      work[i++]!.flush();
+      if (i % perLook === 0 && this.#now() >= end) return work.slice(i);
+    }
+    return [];
   }
 }

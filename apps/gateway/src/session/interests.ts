@@ -162,8 +162,6 @@ export class Interests {
       const heard = [...this.#subscriptions, this.#broadcast].flatMap((each) => each?.hub ?? []);
       if (!heard.every(({ caughtUp }) => caughtUp)) return undefined;
       await Promise.all(heard.map((subscription) => subscription.verify(upTo)));
-      // What this turn has batched for the connection goes out before the place does.
-      this.#options.hub.turn.flushBatches();
       const place = this.#placeOf(upTo, heard);
       if (place !== undefined) return place;
     }
