@@ -104,6 +104,36 @@ describe('a lane', () => {
     expect(seen).toEqual(Array.from({ length: 6_000 }, (_, i) => i + 1));
   });
 
+  it('is behind what somebody else heard of, until it was passed on or is gone', () => {
+    const lane = new Lane<number>(0);
+    lane.offer(copy(1, 0));
+    lane.hearOf(4);
+    expect([lane.behind, lane.learn(4), lane.behind]).toEqual([true, true, false]);
+    lane.hearOf(3);
+    expect(lane.behind).toBe(false);
+    lane.hearOf(9);
+    expect([lane.learn(null), lane.behind, lane.offer(copy(10, 4))]).toEqual([false, false, 'next']);
+  });
+
+  it('that takes the place of a forgotten one is as that one would be', () => {
+    const known = 4;
+    for (const next of [copy(12, known), copy(12, 11), copy(12, 0), copy(known, 0), copy(3, 0)]) {
+      const kept = new Lane<number>(0);
+      kept.offer(copy(known, 0));
+      expect(new Lane<number>(10, true).offer(next)).toBe(kept.offer(next));
+    }
+  });
+
+  it('goes back from what the stream does not have', () => {
+    const lane = new Lane<number>(0);
+    for (const one of [copy(1, 0), copy(4, 1), copy(9_999, 4)]) lane.offer(one);
+    expect([lane.last, lane.before]).toEqual([9_999, 4]);
+    lane.offer(copy(10_005, 10_004));
+    lane.retract(lane.before);
+    expect([lane.last, lane.behind, lane.release()]).toEqual([4, false, []]);
+    expect(lane.offer(copy(6, 4))).toBe('next');
+  });
+
   it('passes everything once and in order, whatever copies are lost, doubled or late', () => {
     const gaps = fc.array(fc.integer({ min: 1, max: 3 }), { minLength: 1, maxLength: 40 });
     fc.assert(

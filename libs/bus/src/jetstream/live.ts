@@ -80,6 +80,8 @@ class Live implements LiveSubscription, Watched {
   #suspects = new Map<string, Suspect>();
   /** The epoch that all places here belong to. */
   #epoch = '';
+  /** Whether the stream was restored, and where it ends since is not known yet. */
+  #restored = false;
   /** Where the subscription began. */
   #floor = 0;
   /** Everything up to here was passed on, by the leader's word. */
@@ -116,7 +118,15 @@ class Live implements LiveSubscription, Watched {
   }
 
   async check(end: Position): Promise<void> {
-    await this.#retractForged(end.sequence);
+    await this.#flowing;
+    this.#followEpoch();
+    const restored = this.#restored && end.epoch === this.#epoch;
+    if (restored) {
+      this.#restored = false;
+      this.#floor = Math.min(this.#floor, end.sequence);
+      this.#verified = Math.min(this.#verified, end.sequence);
+    }
+    await this.#retractForged(end.sequence, restored ? 0 : PATIENCE * this.#parts.watch.interval);
     await this.verify(end);
   }
 
@@ -203,8 +213,9 @@ class Live implements LiveSubscription, Watched {
     const epoch = this.#parts.epochs.of(this.scope);
     if (epoch === this.#epoch) return;
     const [created] = this.#epoch.split('z');
-    // A stream that was restored goes on where it was, as far as its leader agrees: checks see to that.
-    if (!epoch.startsWith(`${created}z`)) {
+    // A stream that was restored goes on from where it was put back to: the next check learns where that is.
+    this.#restored = epoch.startsWith(`${created}z`);
+    if (!this.#restored) {
       // Another stream under the same name: its sequences begin anew.
       this.#floor = 0;
       this.#verified = 0;
@@ -229,18 +240,16 @@ class Live implements LiveSubscription, Watched {
   }
 
   /** Resolves when nothing is missing on a lane any more, or nobody wants to know. */
-  #repair(path: string, lane: Lane<Content>, grace: number): Promise<void> {
-    let repair = this.#repairs.get(lane);
-    if (!repair) {
-      repair = this.#readMissing(path, lane, grace).finally(() => this.#repairs.delete(lane));
-      this.#repairs.set(lane, repair);
-    }
+  async #repair(path: string, lane: Lane<Content>, grace: number): Promise<void> {
+    if (this.#repairs.has(lane) || !lane.behind) return this.#repairs.get(lane);
+    const repair = this.#readMissing(path, lane, grace);
+    this.#repairs.set(lane, repair);
     return repair;
   }
 
   /** Reads what is missing, event by event, until nothing is. Ends with the subscription or its epoch. */
   async #readMissing(path: string, lane: Lane<Content>, grace: number): Promise<void> {
-    if (grace > 0) await pause(grace);
+    await pause(grace);
     const wanted = () => !this.#closed && this.#lanes.get(path) === lane;
     while (wanted() && lane.behind) {
       const last = lane.last;
@@ -262,6 +271,8 @@ class Live implements LiveSubscription, Watched {
       }
       this.#release(path, lane);
     }
+    // In the very step that saw the end: who finds more missing from now on begins another.
+    this.#repairs.delete(lane);
   }
 
   /** Up to where a lane is complete. The further on, the less the leader has to search. */
@@ -291,7 +302,7 @@ class Live implements LiveSubscription, Watched {
     if (!this.#exact) return false;
     // What comes on one topic is passed on in order.
     const lane = this.#lanes.get(this.#interest.filter);
-    return lane !== undefined && !lane.behind && lane.last >= upTo;
+    return lane !== undefined && lane.last >= upTo;
   }
 
   async #complete(upTo: number): Promise<void> {
@@ -375,8 +386,9 @@ class Live implements LiveSubscription, Watched {
    * Puts lanes back that have passed on what lies beyond the end of the stream: a copy was forged, or the stream
    * restored, and such a lane would drop all that is stored from now on. A leader that was deposed and does not
    * know it yet may say the same, so the next check has to find it too.
+   * @param patience milliseconds for which a lane is suspected before it is put back
    */
-  async #retractForged(end: number): Promise<void> {
+  async #retractForged(end: number, patience: number): Promise<void> {
     const beyond = [...this.#lanes].filter(([, lane]) => lane.last > end);
     const before = this.#suspects;
     this.#suspects = new Map();
@@ -387,7 +399,7 @@ class Live implements LiveSubscription, Watched {
     for (const [i, [path, lane]] of beyond.entries()) {
       if (lasts[i]! <= now || this.#lanes.get(path) !== lane) continue;
       const suspect = before.get(path) ?? this.#suspect(lane, now);
-      if (performance.now() - suspect.since < PATIENCE * this.#parts.watch.interval) {
+      if (performance.now() - suspect.since < patience) {
         this.#suspects.set(path, suspect);
         continue;
       }
@@ -404,6 +416,7 @@ class Live implements LiveSubscription, Watched {
   }
 }
 
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
+async function pause(ms: number): Promise<void> {
+  if (ms === 0) return;
+  await new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -159,12 +159,20 @@ export class Watch {
       this.#running++;
       watched
         .check(end)
-        .catch(() => this.#retry([watched]))
+        .catch(() => this.#giveUp(watched))
         .finally(() => {
           this.#running--;
           this.#run();
         });
     }
+  }
+
+  /** The others would wait for the same leader in vain, each as long: they are asked about later, and before it. */
+  #giveUp(watched: Watched): void {
+    if (!this.#slotOf.has(watched)) return;
+    const all = [...this.#waiting.keys(), watched];
+    this.#waiting.clear();
+    this.#retry(all);
   }
 
   #retry(some: readonly Watched[]): void {
