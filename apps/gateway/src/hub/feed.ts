@@ -1,7 +1,7 @@
 /** One filter of one audience: a live subscription of the bus, and everybody here who listens to it. */
 import type { BusEvent, EphemeralEvent, LiveSubscription } from '@posthorn/bus';
 import { type Cursor, isBeyond } from '@posthorn/contracts';
-import type { Outbox } from './outbox.js';
+import type { Sink } from './outbox.js';
 import type { Flushable, Turn } from './turn.js';
 import { Window, type WindowBudget } from './window.js';
 
@@ -78,7 +78,7 @@ export class Feed {
   }
 
   /** Adds a connection that gets every event of the feed, which is one topic's. */
-  join(outbox: Outbox, encoding: Encoding): Listener {
+  join(outbox: Sink, encoding: Encoding): Listener {
     let group = this.#groups.get(encoding.key);
     if (!group) {
       group = new Group(this.#turn, this.window, encoding);
@@ -107,7 +107,7 @@ export class Feed {
 
 /** A connection that has not seen an event after its beginning yet. */
 interface Newcomer {
-  readonly outbox: Outbox;
+  readonly outbox: Sink;
   readonly since: Cursor;
 }
 
@@ -119,7 +119,7 @@ class Group {
   readonly #rows: Row[] = [];
   readonly #newcomers = new Set<Newcomer>();
   /** The row of everybody who is a member. */
-  readonly #members = new Map<Outbox, Row>();
+  readonly #members = new Map<Sink, Row>();
   /** Everybody who joined, whether started or not. */
   #joined = 0;
 
@@ -148,7 +148,7 @@ class Group {
     this.#add(bytes);
   }
 
-  join(outbox: Outbox, left: () => void): Listener {
+  join(outbox: Sink, left: () => void): Listener {
     let newcomer: Newcomer | undefined;
     this.#joined++;
     return {
@@ -179,7 +179,7 @@ class Group {
     for (const row of this.#rows) row.add(bytes);
   }
 
-  #admit(outbox: Outbox): void {
+  #admit(outbox: Sink): void {
     let row = this.#rows.at(-1);
     if (!row || row.isFull) {
       row = new Row(this.#turn);
@@ -189,7 +189,7 @@ class Group {
     this.#members.set(outbox, row);
   }
 
-  #dismiss(outbox: Outbox): void {
+  #dismiss(outbox: Sink): void {
     const row = this.#members.get(outbox);
     if (!row) return;
     this.#members.delete(outbox);
@@ -204,7 +204,7 @@ const MAX_ROW = 4_096;
 /** Members of a group, who get a turn's events joined once. */
 class Row implements Flushable {
   readonly #turn: Turn;
-  readonly #members = new Set<Outbox>();
+  readonly #members = new Set<Sink>();
   #batch: Uint8Array[] = [];
 
   constructor(turn: Turn) {
@@ -224,13 +224,13 @@ class Row implements Flushable {
   }
 
   /** What this turn has batched so far belongs to the others alone. */
-  admit(outbox: Outbox): void {
+  admit(outbox: Sink): void {
     this.flush();
     this.#members.add(outbox);
   }
 
   /** Events that came before the end of a subscription are still delivered. */
-  dismiss(outbox: Outbox): void {
+  dismiss(outbox: Sink): void {
     this.flush();
     this.#members.delete(outbox);
   }

@@ -6,7 +6,7 @@ import type { Bus, BusEvent } from '@posthorn/bus';
 import type { Cursor, Position, ProblemError } from '@posthorn/contracts';
 import { type Beginning, CatchUp, type ResumeOutcome } from './catch-up.js';
 import { type Encoding, Feed, type Listener, type Watcher } from './feed.js';
-import type { Outbox } from './outbox.js';
+import type { Sink } from './outbox.js';
 import type { Turn } from './turn.js';
 import { WINDOW_AGE, WindowBudget } from './window.js';
 
@@ -38,7 +38,7 @@ export interface HubSubscription {
 
 /** Who subscribes, and from where. */
 export interface Subscriber {
-  readonly outbox: Outbox;
+  readonly outbox: Sink;
   /** What it has already; undefined begins with what comes now. */
   readonly since?: Cursor | undefined;
   /** Called once where it cannot be served any more; nothing comes after that. */

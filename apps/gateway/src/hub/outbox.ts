@@ -12,6 +12,9 @@ export interface OutboxOptions {
   readonly overflow: () => void;
 }
 
+/** Takes whole frames on their way to a connection. */
+export type Sink = Pick<Outbox, 'send' | 'room'>;
+
 export class Outbox implements Flushable {
   readonly #options: OutboxOptions;
   #frames: Uint8Array[] = [];

@@ -30,6 +30,14 @@ const REF_LIMIT = 256;
 
 /** @throws MalformedFrame */
 export function parseClientFrame(text: string): ClientFrame {
+  return checkClientFrame(parseFrame(text));
+}
+
+/**
+ * The object in a frame, whatever it says.
+ * @throws MalformedFrame
+ */
+export function parseFrame(text: string): Record<string, unknown> {
   let frame: unknown;
   try {
     frame = JSON.parse(text);
@@ -37,6 +45,11 @@ export function parseClientFrame(text: string): ClientFrame {
     throw new MalformedFrame('The frame is not JSON', '');
   }
   if (!isObject(frame)) throw new MalformedFrame('The frame is no JSON object', '');
+  return frame;
+}
+
+/** @throws MalformedFrame */
+export function checkClientFrame(frame: Record<string, unknown>): ClientFrame {
   const ref = refOf(frame);
   const { action } = frame;
   switch (action) {

@@ -24,11 +24,11 @@ import {
   type Topic,
 } from '@posthorn/contracts';
 import type { Beginning } from '../hub/catch-up.js';
-import type { Encoding, FeedEvent, Watcher } from '../hub/feed.js';
-import { broadcastFrame, messageFrame } from '../hub/frame.js';
+import type { FeedEvent, Watcher } from '../hub/feed.js';
 import type { Hub, HubSubscription, Subscriber } from '../hub/hub.js';
-import type { Outbox } from '../hub/outbox.js';
+import type { Sink } from '../hub/outbox.js';
 import type { ClientFrame } from './client-frame.js';
+import type { Dialect } from './dialect.js';
 import { Subscription, Subscriptions } from './subscriptions.js';
 
 export interface InterestsOptions {
@@ -36,7 +36,8 @@ export interface InterestsOptions {
   readonly bus: Pick<Bus, 'horizon' | 'isEphemeral'>;
   /** Subscriptions that the connection may have. */
   readonly limit: number;
-  readonly outbox: Outbox;
+  readonly outbox: Sink;
+  readonly dialect: Dialect;
   /** Whose connection it is, now: a renewed token may say otherwise than the first. */
   readonly principal: () => Principal;
   readonly send: (message: object) => void;
@@ -46,7 +47,6 @@ export interface InterestsOptions {
 }
 
 export const BROADCAST_TOPIC = parseTopic(BROADCAST);
-const BROADCAST_ENCODING: Encoding = { key: '\u0000broadcast', encode: broadcastFrame };
 /** How often a place is looked for up to which a busy connection is complete, and for how many milliseconds. */
 const PLACES = 3;
 const PATIENCE = 1_000;
@@ -66,12 +66,13 @@ export class Interests {
    * @throws ProblemError `unavailable`
    */
   async followBroadcasts(): Promise<(() => void) | undefined> {
-    const { hub, outbox, principal, broken } = this.#options;
+    const { hub, principal, broken, dialect } = this.#options;
     if (!mayReceive(principal(), BROADCAST_TOPIC)) this.#forgetBroadcasts();
     else if (!this.#broadcast) {
       const broadcast = new Subscription(BROADCAST_TOPIC, BROADCAST);
       this.#broadcast = broadcast;
-      broadcast.hub = hub.subscribe(principal().audience, BROADCAST_TOPIC.path, BROADCAST_ENCODING, {
+      const outbox = dialect.broadcastSink(this.#options.outbox, () => this.#subscriptions.size > 0);
+      broadcast.hub = hub.subscribe(principal().audience, BROADCAST_TOPIC.path, dialect.broadcasts, {
         outbox,
         broken,
       });
@@ -186,7 +187,7 @@ export class Interests {
   }
 
   #listen(target: Target, name: string, since: Cursor | undefined): Subscription {
-    const { hub, outbox, principal } = this.#options;
+    const { hub, outbox, principal, dialect } = this.#options;
     const { audience } = principal();
     if (since && !isPattern(target) && target.path === BROADCAST_TOPIC.path)
       return this.#resumeBroadcasts(name, since);
@@ -197,7 +198,7 @@ export class Interests {
       const filters = filtersFor(principal(), target);
       subscription.hub = hub.watch(audience, filters, this.#watcher(subscription), subscriber);
     } else if (target.path !== BROADCAST_TOPIC.path) {
-      subscription.hub = hub.subscribe(audience, target.path, messageEncoding(name), subscriber);
+      subscription.hub = hub.subscribe(audience, target.path, dialect.messages(name), subscriber);
     }
     return subscription;
   }
@@ -216,8 +217,8 @@ export class Interests {
 
   /** Delivers what a pattern takes, as far as the principal may receive it. Broadcasts come anyway. */
   #watcher(pattern: Subscription): Watcher {
-    const { outbox } = this.#options;
-    const deliver = (event: FeedEvent) => outbox.send(messageFrame(event, event.topic.name));
+    const { outbox, dialect } = this.#options;
+    const deliver = (event: FeedEvent) => outbox.send(dialect.messages(event.topic.name).encode(event));
     return (event) => {
       if (event.path === BROADCAST_TOPIC.path || !this.#mayReceive(event.topic)) return;
       this.#subscriptions.pass(event, pattern, deliver);
@@ -235,7 +236,7 @@ export class Interests {
   }
 
   #resumeBroadcasts(name: string, since: Cursor): Subscription {
-    const { hub, outbox, principal, broken } = this.#options;
+    const { hub, outbox, principal, broken, dialect } = this.#options;
     const resumed: ResumedBroadcasts = new ResumedBroadcasts(name, since, () => {
       const live = this.#broadcast;
       this.#broadcast = resumed;
@@ -243,7 +244,7 @@ export class Interests {
     });
     this.#subscriptions.add(resumed);
     const watcher: Watcher = (event) => {
-      if (!resumed.wasHeard(event)) outbox.send(BROADCAST_ENCODING.encode(event));
+      if (!resumed.wasHeard(event)) outbox.send(dialect.broadcasts.encode(event));
     };
     const subscriber: Subscriber = { outbox, since, broken };
     resumed.hub = hub.watch(principal().audience, [BROADCAST_TOPIC.path], watcher, subscriber);
@@ -303,8 +304,4 @@ function sinceOf({ since }: ClientFrame & { action: 'subscribe' }): Cursor | und
   throw new ProblemError('request_invalid', 'since is no position', {
     errors: [{ path: '/since', message: 'must be a position or cursor as the server gave it' }],
   });
-}
-
-function messageEncoding(name: string): Encoding {
-  return { key: name, encode: (event) => messageFrame(event, name) };
 }

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Duplex } from 'node:stream';
-import { type Bus, checkEventId, publishTopic } from '@posthorn/bus';
+import { type Bus, checkEventId, type Draft, publishTopic } from '@posthorn/bus';
 import {
   asProblem,
   assertMayPublish,
@@ -18,12 +18,13 @@ import type { Logger, Verifier } from '@posthorn/service';
 import type { WebSocket } from 'ws';
 import { authorOf } from '../author.js';
 import type { GatewayConfig } from '../config.js';
-import { jsonFrame, PING_FRAME } from '../hub/frame.js';
+import { PING_FRAME } from '../hub/frame.js';
 import type { Hub } from '../hub/hub.js';
 import { Outbox } from '../hub/outbox.js';
 import type { Wheel } from '../hub/wheel.js';
 import type { GatewayMetrics } from '../metrics.js';
-import { type ClientFrame, MalformedFrame, parseClientFrame } from './client-frame.js';
+import { type ClientFrame, MalformedFrame } from './client-frame.js';
+import type { Dialect } from './dialect.js';
 import { Inbound } from './inbound.js';
 import { BROADCAST_TOPIC, Interests } from './interests.js';
 import { Bucket, Strikes } from './limits.js';
@@ -46,8 +47,6 @@ export interface SessionParts {
 /** Publishes of one connection that may wait for their acknowledgement, and subscriptions for their beginning. */
 const MAX_IN_FLIGHT = 256;
 const MAX_STARTING = 128;
-/** Malformed frames that are borne in a minute. */
-const MAX_STRIKES = 20;
 /** Frames of a connection per second beside its publishes: beyond it the socket is read more slowly. */
 const PACE = 1_000;
 
@@ -55,11 +54,12 @@ export class Session {
   readonly id = randomUUID();
   readonly #parts: SessionParts;
   readonly #socket: WebSocket;
+  readonly #dialect: Dialect;
   readonly #outbox: Outbox;
   readonly #inbound: Inbound<ClientFrame | ProblemError>;
   readonly #publishes: Bucket;
   readonly #broadcasts: Bucket;
-  readonly #strikes = new Strikes(MAX_STRIKES);
+  readonly #strikes: Strikes;
   readonly #interests: Interests;
   readonly #starting = new Set<Promise<void>>();
   readonly #closed: () => void;
@@ -80,12 +80,15 @@ export class Session {
     socket: WebSocket,
     stream: Duplex,
     principal: Principal,
+    dialect: Dialect,
     closed: (session: Session) => void,
   ) {
     const { bus, config, hub, wheel } = parts;
     this.#parts = parts;
     this.#socket = socket;
     this.#principal = principal;
+    this.#dialect = dialect;
+    this.#strikes = new Strikes(dialect.strikes);
     this.#closed = () => closed(this);
     this.#outbox = new Outbox({
       turn: hub.turn,
@@ -98,6 +101,7 @@ export class Session {
       bus,
       limit: config.subscriptionLimit,
       outbox: this.#outbox,
+      dialect,
       principal: () => this.#principal,
       send: (message) => this.#send(message),
       fail: (error, ref) => this.#fail(error, ref),
@@ -168,7 +172,7 @@ export class Session {
     const begin = await this.#interests.followBroadcasts();
     if (this.#ended) return;
     const expires = expiresAt === undefined ? null : new Date(expiresAt * 1_000).toISOString();
-    this.#send({ action: 'welcome', connection: this.id, audience, expires });
+    this.#outbox.send(this.#dialect.welcome({ connection: this.id, audience, expires }));
     begin?.();
   }
 
@@ -176,7 +180,8 @@ export class Session {
     if (this.#ended) return;
     this.#heard();
     this.#parts.metrics.framesIn.inc();
-    this.#inbound.push(readFrame(data, isBinary));
+    const frame = this.#dialect.read(data, isBinary);
+    if (frame) this.#inbound.push(frame);
   }
 
   /** Every sign of life counts against the pace, control frames too. */
@@ -225,11 +230,9 @@ export class Session {
         this.#interests.unsubscribe(frame);
         return undefined;
       case 'publish':
-        this.#publish(frame.topic, frame);
-        return undefined;
+        return this.#publish(frame.topic, frame);
       case 'broadcast':
-        this.#publish(BROADCAST, frame);
-        return undefined;
+        return this.#publish(BROADCAST, frame);
       case 'auth':
         return this.#renew(frame.token);
       case 'ping':
@@ -237,24 +240,33 @@ export class Session {
     }
   }
 
-  #publish(name: string, frame: ClientFrame & { action: 'publish' | 'broadcast' }): void {
-    const { publisher } = this.#parts;
-    const { ref, id, message } = frame;
+  #publish(
+    name: string,
+    { id, message, ref }: ClientFrame & { action: 'publish' | 'broadcast' },
+  ): Promise<void> | undefined {
     const topic = publishTopic(name, message);
     const isBroadcast = topic.path === BROADCAST_TOPIC.path;
     assertMayPublish(this.#principal, topic, 'global');
-    this.#assertRate(isBroadcast ? this.#broadcasts : this.#publishes);
+    const due = this.#admit(isBroadcast ? this.#broadcasts : this.#publishes);
     const eventId = checkEventId(id);
+    const draft: Draft = {
+      ...authorOf(this.#principal),
+      topic,
+      scope: 'global',
+      message,
+      ...(eventId === undefined ? {} : { id: eventId }),
+      ...(isBroadcast ? { kind: 'broadcast' as const } : {}),
+    };
+    if (due) return due.then(() => this.#store(draft, name, ref));
+    this.#store(draft, name, ref);
+    return undefined;
+  }
+
+  #store(draft: Draft, name: string, ref: string | undefined): void {
+    if (this.#ended) return;
     this.#inFlight++;
-    publisher
-      .publish({
-        ...authorOf(this.#principal),
-        topic,
-        scope: 'global',
-        message,
-        ...(eventId === undefined ? {} : { id: eventId }),
-        ...(isBroadcast ? { kind: 'broadcast' as const } : {}),
-      })
+    this.#parts.publisher
+      .publish(draft)
       .then(
         (receipt) => {
           if (ref === undefined) return;
@@ -269,13 +281,18 @@ export class Session {
       });
   }
 
-  #assertRate(bucket: Bucket): void {
-    const seconds = bucket.take(Date.now());
-    if (seconds > 0) {
-      throw new ProblemError('rate_limited', `Too many at once: again in ${seconds.toFixed(2)} s`, {
-        retryAfter: seconds,
-      });
+  /** Counts a publish. One over the rate is refused, or due later where its client could not be told. */
+  #admit(bucket: Bucket): Promise<void> | undefined {
+    const now = Date.now();
+    const { refusesExcess } = this.#dialect;
+    const seconds = refusesExcess ? bucket.take(now) : bucket.overdraw(now);
+    if (seconds === 0) return undefined;
+    if (!refusesExcess) {
+      return new Promise((resolve) => this.#parts.wheel.at(now + seconds * 1_000, resolve));
     }
+    throw new ProblemError('rate_limited', `Too many at once: again in ${seconds.toFixed(2)} s`, {
+      retryAfter: seconds,
+    });
   }
 
   /** A new token for the same audience and user; what it no longer allows ends. */
@@ -319,7 +336,8 @@ export class Session {
   }
 
   #send(message: object): void {
-    this.#outbox.send(jsonFrame(message));
+    const frame = this.#dialect.answer(message);
+    if (frame) this.#outbox.send(frame);
   }
 
   #fail(error: unknown, ref?: string): void {
@@ -328,7 +346,10 @@ export class Session {
     const { code, detail, errors } = problem;
     this.#parts.metrics.errors[code].inc();
     if (code === 'internal') this.#parts.logger.error({ err: problem.cause ?? problem }, 'a frame failed');
-    this.#send({ action: 'error', code, detail, errors, ref });
+    const frame = this.#dialect.answer({ action: 'error', code, detail, errors, ref });
+    if (frame) this.#outbox.send(frame);
+    // A client that is not told would wait for ever for what came to nothing: it has to come again.
+    else if (code === 'unavailable') this.end('restart');
   }
 
   #track(starting: Promise<void>): void {
@@ -379,13 +400,3 @@ const BROKEN: Readonly<Record<string, keyof typeof CLOSE>> = {
   WS_ERR_UNSUPPORTED_MESSAGE_LENGTH: 'tooLarge',
   WS_ERR_TOO_MANY_BUFFERED_PARTS: 'policy',
 };
-
-/** A frame as the client meant it, or what is wrong with it. */
-function readFrame(data: Buffer, isBinary: boolean): ClientFrame | ProblemError {
-  if (isBinary) return new MalformedFrame('Frames are text', '');
-  try {
-    return parseClientFrame(data.toString('utf8'));
-  } catch (error) {
-    return asProblem(error);
-  }
-}

@@ -4,6 +4,7 @@ import type { WebSocket } from 'ws';
 import { GatewayCore } from '../../core.js';
 import { Session, type SessionParts } from '../../session/session.js';
 import type { Admission } from './courier.adapter.js';
+import { dialectOf } from './drop-in/original-dialect.js';
 
 /** How often a drain sends a part of the connections elsewhere, in milliseconds. */
 const DRAIN_STEP = 250;
@@ -24,7 +25,8 @@ export class CourierGateway implements OnGatewayConnection {
 
   handleConnection(socket: WebSocket, { principal, stream }: Admission): void {
     this.#parts ??= this.#assemble();
-    const session = new Session(this.#parts, socket, stream, principal, (gone) => {
+    const dialect = dialectOf(this.#core.config, socket.protocol);
+    const session = new Session(this.#parts, socket, stream, principal, dialect, (gone) => {
       this.#sessions.delete(gone);
       if (this.#sessions.size === 0) this.#allGone?.();
     });
