@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { parseTopic, STREAMS } from '@posthorn/contracts';
+import { Kvm } from '@nats-io/kv';
+import { BUCKETS, makeEpoch, parseTopic, STREAMS, type StreamRecord } from '@posthorn/contracts';
 import {
   Collected,
   eventually,
@@ -407,6 +408,42 @@ describe('a forged copy from beyond the end of the stream', () => {
     await one.until(3);
     await store(2);
     await one.heard.until((events) => events.some(({ message }) => message.n === 2));
+  });
+});
+
+describe('a stream that was restored', () => {
+  it('is heard from where it was put back to, and nothing twice', async () => {
+    await using server = await startNats();
+    await prepareBus(server, { republish: false });
+    await using there = await openBus(server, { checkInterval: 3_600_000 });
+    const [one, pattern] = [await listen(there), await listen(there, `-.${name}.*`)];
+    const draft = { audience: 'acme', scope: 'global', principal: 'p', source: 'test' } as const;
+    const store = async (topic: string, n: number) =>
+      (await there.bus.publish({ ...draft, topic: parseTopic(topic), message: { n } })).position!.sequence;
+    const paths = [`-.${name}`, `-.${name}.x`] as const;
+    const kept = [await store(name, 1), await store(`${name}/x`, 1)] as const;
+    for (const [i, path] of paths.entries()) {
+      forgeCopy(there.nc, { path, sequence: kept[i]!, previous: 0, message: { n: 1 } });
+      // Stored too, and lost with the servers' disks.
+      forgeCopy(there.nc, { path, sequence: 1_000 + i, previous: kept[i]!, message: { n: 2 } });
+    }
+    await Promise.all([one.until(2), pattern.until(2)]);
+
+    const bucket = await new Kvm(there.nc).open(BUCKETS.streams);
+    const record = (await bucket.get(STREAMS.global.name))!.json<StreamRecord>();
+    const epoch = makeEpoch(Date.parse(record.created), 2);
+    await bucket.put(STREAMS.global.name, JSON.stringify({ ...record, epoch, generation: 2 }));
+    await eventually(async () => (await there.bus.horizon('global')).epoch === epoch);
+    there.nc.publish(`$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.${STREAMS.global.name}`);
+    await store(name, 3);
+    await store(`${name}/x`, 3);
+    await Promise.all([one.heard.until(3), pattern.heard.until(3)]);
+    for (const { heard } of [one, pattern]) {
+      expect(heard.items.map(({ message }) => message.n)).toEqual([1, 2, 3]);
+      expect(heard.items[2]!.position.epoch).toBe(epoch);
+    }
+    one.live.close();
+    pattern.live.close();
   });
 });
 
