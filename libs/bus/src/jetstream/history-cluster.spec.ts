@@ -2,7 +2,6 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { type Position, STREAMS } from '@posthorn/contracts';
 import {
   draftOf,
-  eventually,
   openBus,
   prepareBus,
   startNatsCluster,
@@ -33,10 +32,12 @@ async function leaderOf({ bus }: TestBus): Promise<string> {
 
 /** Resolves once every server has the stream, as far as its leader. */
 async function settled({ bus }: TestBus): Promise<void> {
-  await eventually(async () => {
-    const { replicas = [] } = (await bus.jsm.streams.info(STREAM)).cluster ?? {};
-    return replicas.length === 2 && replicas.every(({ current, offline }) => current && !offline);
-  });
+  for (;;) {
+    const info = await bus.jsm.streams.info(STREAM).catch(() => undefined);
+    const replicas = info?.cluster?.replicas ?? [];
+    if (replicas.length === 2 && replicas.every(({ current, offline }) => current && !offline)) return;
+    await pause(50);
+  }
 }
 
 /** Has the stream led by another server. */

@@ -53,6 +53,8 @@ export interface JetStreamBusOptions {
   readonly log?: DurableParts['log'];
   /** How long a publish waits for its acknowledgement, in milliseconds. Default 5,000. */
   readonly ackTimeout?: number;
+  /** How long the leader may leave a reading of history without an answer, in milliseconds. Default 15,000. */
+  readonly patience?: number;
   /** How often a silent topic is checked against its stream, in milliseconds. Default 14,000: 15 s are promised. */
   readonly checkInterval?: number;
 }
@@ -72,6 +74,7 @@ export class JetStreamBus implements Bus {
   readonly #log: DurableParts['log'];
   readonly #inFlight: InFlight;
   readonly #watch: Watch;
+  readonly #patience: number | undefined;
   readonly #shared = new SharedHistory(({ scope }) => this.#historyParts(scope));
 
   private constructor(options: JetStreamBusOptions, jsm: JetStreamManager) {
@@ -79,6 +82,7 @@ export class JetStreamBus implements Bus {
     this.#nc = nc;
     this.#inFlight = new InFlight(nc);
     this.instance = instance;
+    this.#patience = options.patience;
     this.js = jetstream(nc);
     this.jsm = jsm;
     this.topics = new TopicDirectory(registryLookup(nc));
@@ -172,6 +176,7 @@ export class JetStreamBus implements Bus {
 
   #historyParts(scope: Scope): HistoryParts {
     return {
+      patience: this.#patience,
       js: this.js,
       jsm: this.jsm,
       inFlight: this.#inFlight,

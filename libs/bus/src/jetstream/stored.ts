@@ -29,6 +29,8 @@ export interface StoredParts extends LeaderParts {
   readonly js: JetStreamClient;
   readonly epochs: Epochs;
   readonly horizon: Horizon;
+  /** How long the leader may leave a reading without an answer, in milliseconds. Default 15,000. */
+  readonly patience?: number | undefined;
 }
 
 /** What to read. */
@@ -70,10 +72,10 @@ const PULL_TIME = 2_000;
 /** How long the server keeps a consumer that nobody pulls from, in milliseconds: longer than a lost connection. */
 const CONSUMER_IDLE = 10_000;
 /** How long one question may take, in milliseconds: whoever died with it on its hands never answers. */
-const QUESTION = 1_000;
+const QUESTION = 2_000;
 /** The pause before it is asked again, and when that ends, in milliseconds: servers elect a leader in 4 to 9 s. */
 const PAUSE = 100;
-const PATIENCE = 12_000;
+const PATIENCE = 15_000;
 
 /**
  * Reads page by page. A generator: the next page is read when the caller asks for it, so that a slow caller
@@ -213,8 +215,8 @@ class Reading {
   }
 
   async #ask<T>(question: () => Promise<T>): Promise<T> {
-    const { inFlight } = this.#parts;
-    const end = Date.now() + PATIENCE;
+    const { inFlight, patience = PATIENCE } = this.#parts;
+    const end = Date.now() + patience;
     for (;;) {
       try {
         return await deadline(question(), QUESTION);
