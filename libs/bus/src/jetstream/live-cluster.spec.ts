@@ -141,7 +141,7 @@ describe('in a cluster whose copies are all lost', () => {
 describe('in a cluster under load', () => {
   beforeAll(() => open(true));
 
-  it('leaders come, go and crash: nothing is missing, nothing doubled, all in order', async () => {
+  it('leaders and connections come and go: nothing is missing, nothing doubled, all in order', async () => {
     const names = [`${name}/a`, `${name}/b`, `${name}/c`];
     const listening = await Promise.all(
       buses.flatMap((bus) => [
@@ -154,6 +154,10 @@ describe('in a cluster under load', () => {
       for (let n = worker; publishing; n += 48) await store(buses[worker % 3]!, n, names[(n % 5) % 3]);
     };
     const pumps = Array.from({ length: 48 }, (_, worker) => pump(worker));
+    const unsteady = async ({ nc }: TestBus) => {
+      for (; publishing; await sleep(200)) await nc.reconnect();
+    };
+    pumps.push(unsteady(buses[2]!));
 
     await stepDown(buses[0]!);
     await stepDown(buses[1]!);
@@ -187,5 +191,6 @@ describe('in a cluster under load', () => {
       }
       expect(heard.items.length).toBeGreaterThan(100);
     }
+    expect(buses[2]!.seen.repaired).toBeGreaterThan(0);
   }, 60_000);
 });

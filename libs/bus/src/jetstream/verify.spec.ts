@@ -358,6 +358,16 @@ describe('after everything was verified, a pattern', () => {
     one.live.close();
   });
 
+  it('remembers the place, not its topics: any predecessor up to it will do', async () => {
+    const { one, b } = await verified();
+    using questions = countQuestions(process);
+    copy(await store(3, `${name}/a`), b.sequence);
+    await one.settled();
+    expect(one.numbers()).toEqual([1, 2, 3]);
+    expect([questions.asked, process.seen.gaps]).toEqual([0, 0]);
+    one.live.close();
+  });
+
   it('still notices a gap', async () => {
     const { one } = await verified();
     const lost = await store(3, `${name}/a`);

@@ -113,6 +113,16 @@ describe('a watch', () => {
     expect(checks.most).toBeLessThanOrEqual(64);
   });
 
+  it('checks at once when somebody here reads too slowly', async () => {
+    using opened = open(3_600_000);
+    const checks = new Checks();
+    opened.watch.add(checks.watched());
+    const slow = process.nc.subscribe('slow', { slow: 2 });
+    for (let n = 0; n < 5; n++) process.nc.publish('slow');
+    await eventually(() => checks.at.length === 1);
+    slow.unsubscribe();
+  });
+
   it('asks again soon where the leader did not answer', async () => {
     using opened = open(3_600_000);
     const checks = new Checks();
