@@ -14,7 +14,7 @@ const OPENING = 100;
 /** Reads after which publishes that have become due go out, at the latest. */
 const READS_BETWEEN_PUBLISHES = 256;
 const TICK_MS = 100;
-/** So long without a delivery, and what is outstanding is lost. */
+/** How long a delivery may take. */
 const STALL_MS = 5_000;
 /** A double may come a little later than what it doubles. */
 const DOUBLES_MS = 200;
@@ -206,11 +206,14 @@ class Load {
     };
   }
 
-  /** Ends the load and waits for what is outstanding; then every client's ledger is read. */
-  async finish() {
+  /**
+   * Ends the load and waits for what is outstanding; then every client's ledger is read.
+   * @param {number} stallMs so long without a delivery, and what is outstanding is lost
+   */
+  async finish(stallMs) {
     this.stop();
     this.#lastDelivery = performance.now();
-    while (this.#received < this.#expected && performance.now() - this.#lastDelivery < STALL_MS)
+    while (this.#received < this.#expected && performance.now() - this.#lastDelivery < stallMs)
       await sleep(10);
     await sleep(DOUBLES_MS);
     const totals = { published: this.#published, received: this.#received, missing: 0, doubled: 0, late: 0 };
@@ -425,7 +428,8 @@ const commands = {
   failOver: async ({ target, withinMs }) => running().failOver(target, withinMs),
   /** @param {{ withinMs: number }} args */
   recovered: async ({ withinMs }) => running().recovered(withinMs),
-  finish: async () => running().finish(),
+  /** @param {{ stallMs?: number }} [args] */
+  finish: async ({ stallMs = STALL_MS } = {}) => running().finish(stallMs),
 };
 
 /** @typedef {typeof commands} Commands */

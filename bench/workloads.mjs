@@ -1,8 +1,17 @@
-import { manyPublishers, manyTopics, oneTopic } from './workloads/fanout.mjs';
+import { manyBusyTopics, manyPublishers, manyTopics, oneTopic } from './workloads/fanout.mjs';
 import { latency } from './workloads/latency.mjs';
 import { memory } from './workloads/memory.mjs';
 import { publish } from './workloads/publish.mjs';
 import { storm } from './workloads/storm.mjs';
 
 /** All of them, in the order in which they are run. */
-export const workloads = [oneTopic, manyPublishers, manyTopics, latency, memory, storm, publish];
+export const workloads = [
+  oneTopic,
+  manyPublishers,
+  manyTopics,
+  manyBusyTopics,
+  latency,
+  memory,
+  storm,
+  publish,
+];

@@ -5,6 +5,7 @@ import { measure } from '../workload.mjs';
 const SOCKETS = 1_000;
 const SIZE = 128;
 const WINDOW = 50;
+const TOPICS = 100;
 
 /** @typedef {import('../workload.mjs').Workload<import('../contender.mjs').Server>} FanOut */
 
@@ -12,10 +13,10 @@ const DELIVERIES = 'deliveries/s';
 const COST = 'CPU s/million';
 
 /**
- * @param {{ name: string, title: string, topics?: number, publishers?: number, wants: FanOut['wants'] }} shape
+ * @param {{ name: string, title: string, topics?: number, publishers?: number, window?: number, wants: FanOut['wants'] }} shape
  * @returns {FanOut}
  */
-function fanOut({ topics = 1, publishers = 1, ...rest }) {
+function fanOut({ topics = 1, publishers = 1, window = WINDOW, ...rest }) {
   return {
     ...rest,
     sockets: SOCKETS,
@@ -30,7 +31,7 @@ function fanOut({ topics = 1, publishers = 1, ...rest }) {
       const { receivedPerSecond, cpuPerMillion, ...figures } = await measure(
         server,
         generator,
-        { window: WINDOW },
+        { window },
         timing,
       );
       return { ...figures, values: { [DELIVERIES]: receivedPerSecond, [COST]: cpuPerMillion } };
@@ -75,7 +76,21 @@ export const manyPublishers = fanOut({
 export const manyTopics = fanOut({
   name: 'topics',
   title: '1,000 sockets on 100 topics, ten on each, one publisher, 50 messages outstanding',
-  topics: 100,
+  topics: TOPICS,
+  wants: [
+    {
+      text: 'deliveries/s, posthorn over plain loop',
+      figure: (of) => of('posthorn', DELIVERIES) / of('plain loop', DELIVERIES),
+      atLeast: 1,
+    },
+  ],
+});
+
+export const manyBusyTopics = fanOut({
+  name: 'busy-topics',
+  title: '1,000 sockets on 100 topics, ten on each, one publisher, 50 messages outstanding on each topic',
+  topics: TOPICS,
+  window: WINDOW * TOPICS,
   wants: [
     {
       text: 'deliveries/s, posthorn over plain loop',
