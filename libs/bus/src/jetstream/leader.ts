@@ -1,9 +1,13 @@
 /** Stored events, asked one by one of the stream's leader: what a follower does not have proves nothing. */
 import type { JetStreamManager, StoredMsg } from '@nats-io/jetstream';
+import { deadline } from '@nats-io/nats-core';
 import type { MsgHdrs } from '@nats-io/transport-node';
 import { type Scope, STREAMS } from '@posthorn/contracts';
 import { headersOf } from './headers.js';
 import type { InFlight } from './in-flight.js';
+
+/** How long one question may take, in milliseconds: whoever died with it on its hands never answers. */
+const QUESTION = 1_000;
 
 export interface LeaderParts {
   readonly jsm: JetStreamManager;
@@ -20,7 +24,8 @@ export function nextStored(
   subject: string,
   after: number,
 ): Promise<StoredMsg | null> {
-  return inFlight.untilLost(jsm.streams.getMessage(STREAMS[scope].name, nextOn(subject, after)));
+  const asking = jsm.streams.getMessage(STREAMS[scope].name, nextOn(subject, after));
+  return inFlight.untilLost(deadline(asking, QUESTION));
 }
 
 /** As {@link headersOf}: a stored message's headers are read at the first look too. */
