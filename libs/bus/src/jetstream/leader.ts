@@ -7,7 +7,7 @@ import { headersOf } from './headers.js';
 import type { InFlight } from './in-flight.js';
 
 /** How long one question may take, in milliseconds: whoever died with it on its hands never answers. */
-const QUESTION = 1_000;
+const QUESTION = 2_000;
 
 export interface LeaderParts {
   readonly jsm: JetStreamManager;

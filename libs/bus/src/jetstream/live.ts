@@ -340,7 +340,9 @@ class Live implements LiveSubscription, Watched {
       subject: this.#storedPrefix + this.#interest.filter,
       headersOnly: true,
     };
-    for await (const { messages } of readStored(this.#parts, selection, this.#verified, () => upTo)) {
+    // Whoever asked is told soon that the leader does not answer, and asks again.
+    const parts = { ...this.#parts, patience: 0 };
+    for await (const { messages } of readStored(parts, selection, this.#verified, () => upTo)) {
       if (this.#closed || this.#epoch !== epoch) return;
       const behind = new Map<string, Lane<Content>>();
       for (const { subject, sequence } of messages) {

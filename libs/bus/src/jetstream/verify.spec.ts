@@ -312,6 +312,25 @@ describe('verifying', () => {
     expect(one.numbers()).toEqual([1]);
   });
 
+  it('is unavailable soon where the leader does not answer, though the connection stands', async () => {
+    await using server = await startNats();
+    await prepareBus(server, { republish: false });
+    await using there = await openBus(server, { checkInterval: 3_600_000 });
+    using one = await listen(there);
+    using pattern = await listen(there, `-.${name}.>`);
+    await there.bus.js.publish('ph.acme.global.-.other', '{}');
+    const place = await there.bus.horizon('global');
+    server.freeze();
+    const asked = performance.now();
+    const outcomes = await Promise.allSettled([one.live.verify(place), pattern.live.verify(place)]);
+    server.thaw();
+    expect(outcomes).toEqual(
+      Array(2).fill({ status: 'rejected', reason: expect.objectContaining({ code: 'unavailable' }) }),
+    );
+    expect(performance.now() - asked).toBeLessThan(5_000);
+    await Promise.all([one.live.verify(place), pattern.live.verify(place)]);
+  });
+
   it('is unavailable for a place of another epoch, and after the end', async () => {
     const one = await listen(process);
     const { sequence, epoch } = await one.live.started;
