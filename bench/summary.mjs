@@ -50,9 +50,12 @@ export function isNoisy({ otherCores = 0 }) {
   return otherCores > NOISE;
 }
 
-/** @param {Run} run */
-export function isGeneratorBound({ generatorCores = 0 }) {
-  return generatorCores > SATURATED;
+/**
+ * Whether the generator was the limit: not where one of the servers' processes was busier still.
+ * @param {Run} run
+ */
+export function isGeneratorBound({ generatorCores = 0, cores = {} }) {
+  return generatorCores > SATURATED && generatorCores > Math.max(0, ...Object.values(cores));
 }
 
 /** @param {number[]} values */

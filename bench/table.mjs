@@ -9,8 +9,9 @@ const NAME_WIDTH = 16;
  * @param {import('./summary.mjs').Run} run
  */
 export function printRun({ columns }, run) {
-  const { contender, values, faults, generatorCores, otherCores } = run;
+  const { contender, values, faults, cores = {}, generatorCores, otherCores } = run;
   const figures = columns.map(({ name, digits }) => `${format(values[name], digits)} ${name}`);
+  for (const [name, used] of Object.entries(cores)) figures.push(`${name} ${percent(used)}`);
   if (generatorCores !== undefined) figures.push(`generator ${percent(generatorCores)}`);
   if (otherCores !== undefined) figures.push(`others ${percent(otherCores)}`);
   const marks = [

@@ -19,6 +19,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
  * @typedef {object} Figures
  * @property {Record<string, number>} values by the names of the workload's columns
  * @property {string[]} faults messages that were lost or doubled, connections that broke: such a run has failed
+ * @property {Record<string, number>} [cores] processor time of each of the server's processes in each second
  * @property {number} [generatorCores] processor time of the generator in each second: near 1 it was the limit
  * @property {number} [otherCores] processor time of programs that have nothing to do with the run
  */
@@ -81,7 +82,8 @@ export async function meter(server, generator) {
     const after = await generator.ask('mark', { pids });
     server.profile?.();
     const seconds = after.at - before.at;
-    const used = (/** @type {number} */ pid) => (after.cpu[pid] ?? 0) - (before.cpu[pid] ?? 0);
+    // A process that was killed meanwhile has no figures any more.
+    const used = (/** @type {number} */ pid) => Math.max(0, (after.cpu[pid] ?? 0) - (before.cpu[pid] ?? 0));
     const sum = (/** @type {number[]} */ some) => some.reduce((total, pid) => total + used(pid), 0);
     const generatorCpu = after.ownCpu - before.ownCpu;
     const received = after.received - before.received;
