@@ -204,6 +204,8 @@ class NatsPubSub implements PubSub {
           name: source,
           maxReconnectAttempts: -1,
           reconnectTimeWait: PAUSE,
+          // A stack for each question costs more than the question.
+          noAsyncTraces: true,
           ...nats,
         });
         if (!signal.aborted) return nc;

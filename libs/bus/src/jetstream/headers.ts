@@ -1,4 +1,5 @@
 /** Headers off and onto NATS. */
+import { MsgHdrsImpl } from '@nats-io/nats-core';
 import type { MsgHdrs } from '@nats-io/transport-node';
 
 /**
@@ -16,17 +17,36 @@ export function headersOf(message: { readonly headers?: MsgHdrs | undefined }): 
 
 /** Text for the value of a header, on one line: names of services come from configuration, ids from anybody. */
 export function headerText(text: string): string {
-  return text.replace(/\p{Cc}+/gu, ' ').trim();
+  return CONTROL.test(text) ? text.replace(/\p{Cc}+/gu, ' ').trim() : text.trim();
 }
 
-/** What a file stream adds to a message with headers: its record, and the first and last line of the headers. */
-const RECORD = 34 + 'NATS/1.0\r\n\r\n'.length;
+const CONTROL = /\p{Cc}/u;
+
+/** Headers that are only written: their bytes at once, since the client looks each name and value over. */
+export class WrittenHeaders extends MsgHdrsImpl {
+  readonly #bytes: Buffer;
+
+  /** @param lines names and values by turns; names as they are, values of one line */
+  constructor(lines: readonly string[]) {
+    super();
+    let text = 'NATS/1.0\r\n';
+    for (let i = 0; i < lines.length; i += 2) text += `${lines[i]}: ${lines[i + 1]}\r\n`;
+    this.#bytes = Buffer.from(`${text}\r\n`);
+  }
+
+  override encode(): Uint8Array {
+    return this.#bytes;
+  }
+
+  get length(): number {
+    return this.#bytes.length;
+  }
+}
+
+/** What a file stream adds to a message with headers: its record. */
+const RECORD = 34;
 
 /** The bytes by which a message with headers makes a file stream larger. */
-export function storedBytes(subject: string, headers: MsgHdrs, data: Uint8Array): number {
-  let bytes = RECORD + subject.length + data.length;
-  for (const [name, values] of headers) {
-    for (const value of values) bytes += name.length + Buffer.byteLength(value) + ': \r\n'.length;
-  }
-  return bytes;
+export function storedBytes(subject: string, headers: WrittenHeaders, data: Uint8Array): number {
+  return RECORD + subject.length + headers.length + data.length;
 }

@@ -3,6 +3,7 @@ import type { NatsConnection } from '@nats-io/transport-node';
 
 export class InFlight {
   readonly #waiting = new Set<(error: Error) => void>();
+  readonly #listeners: ((error: Error) => void)[] = [];
   readonly #nc: NatsConnection;
   #lost = false;
 
@@ -14,6 +15,16 @@ export class InFlight {
   /** Whether the connection has ended for good: no question is worth another try. */
   get closed(): boolean {
     return this.#nc.isClosed();
+  }
+
+  /** Whether the connection is lost now. */
+  get lost(): boolean {
+    return this.#lost;
+  }
+
+  /** Calls the listener each time the connection is lost. */
+  onLost(listener: (error: Error) => void): void {
+    this.#listeners.push(listener);
   }
 
   /** Settles as `work` does, or rejects as soon as the connection is lost: no answer can come any more. */
@@ -31,8 +42,10 @@ export class InFlight {
       if (type === 'reconnect') this.#lost = false;
       if (type !== 'disconnect' && type !== 'close') continue;
       this.#lost = true;
-      for (const reject of this.#waiting) reject(new Error('the connection was lost'));
+      const error = new Error('the connection was lost');
+      for (const reject of this.#waiting) reject(error);
       this.#waiting.clear();
+      for (const listener of this.#listeners) listener(error);
     }
   }
 }

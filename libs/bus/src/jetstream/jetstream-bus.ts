@@ -26,6 +26,7 @@ import type {
   ResumeHandler,
   Resumption,
 } from '../port.js';
+import { Acknowledgements } from './acknowledgements.js';
 import { consumeDurably, type DurableParts } from './durable.js';
 import { EphemeralSender, followEphemeral } from './ephemeral.js';
 import { Epochs } from './epochs.js';
@@ -59,6 +60,9 @@ export interface JetStreamBusOptions {
   readonly checkInterval?: number;
 }
 
+/** How long an acknowledgement may take, in milliseconds. */
+const ACK_TIMEOUT = 5_000;
+
 export class JetStreamBus implements Bus {
   /** What this process knows of audiences and topics. */
   readonly topics: TopicDirectory;
@@ -78,7 +82,7 @@ export class JetStreamBus implements Bus {
   readonly #shared = new SharedHistory(({ scope }) => this.#historyParts(scope));
 
   private constructor(options: JetStreamBusOptions, jsm: JetStreamManager) {
-    const { nc, instance, connected, ackTimeout } = options;
+    const { nc, instance, connected, ackTimeout = ACK_TIMEOUT } = options;
     this.#nc = nc;
     this.#inFlight = new InFlight(nc);
     this.instance = instance;
@@ -97,7 +101,7 @@ export class JetStreamBus implements Bus {
     const watched = { nc, epochs: this.#epochs, horizons: this.#horizons, log: this.#log };
     this.#watch = new Watch(watched, checkInterval);
     this.#publisher = new Publisher({
-      js: this.js,
+      acknowledgements: new Acknowledgements(nc, this.#inFlight, ackTimeout),
       jsm,
       sender: new EphemeralSender(nc, this.#inFlight),
       topics: this.topics,

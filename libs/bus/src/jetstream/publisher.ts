@@ -1,8 +1,7 @@
 /** Takes events: checked first, acknowledged only once JetStream has them, or the server where they are ephemeral. */
 import { isDeepStrictEqual } from 'node:util';
-import { JetStreamApiError, type JetStreamClient, type JetStreamManager } from '@nats-io/jetstream';
+import type { JetStreamManager } from '@nats-io/jetstream';
 import { InvalidArgumentError } from '@nats-io/nats-core';
-import { type MsgHdrs, headers as newHeaders } from '@nats-io/transport-node';
 import {
   asProblem,
   ephemeralSubject,
@@ -17,15 +16,14 @@ import {
 } from '@posthorn/contracts';
 import { v7 as uuidv7 } from 'uuid';
 import type { BusObserver, Draft, Receipt } from '../port.js';
+import { type Ack, type Acknowledgements, StoreRefusal } from './acknowledgements.js';
 import type { EphemeralSender } from './ephemeral.js';
 import type { Epochs } from './epochs.js';
 import { checkEventId } from './event-id.js';
-import { headerText, storedBytes } from './headers.js';
+import { headerText, storedBytes, WrittenHeaders } from './headers.js';
 import type { InFlight } from './in-flight.js';
 import type { TopicDirectory } from './topic-directory.js';
 
-/** How long an acknowledgement may take, in milliseconds. */
-const ACK_TIMEOUT = 5_000;
 /** The server's error code for a message over the stream's limit. */
 const MESSAGE_TOO_LARGE = 10054;
 
@@ -34,7 +32,7 @@ const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 const utf8 = new TextDecoder();
 
 export interface PublisherParts {
-  readonly js: JetStreamClient;
+  readonly acknowledgements: Acknowledgements;
   readonly jsm: JetStreamManager;
   readonly sender: EphemeralSender;
   readonly topics: TopicDirectory;
@@ -44,8 +42,8 @@ export interface PublisherParts {
   readonly inFlight: InFlight;
   /** Whether the connection is up now. */
   readonly connected: () => boolean;
-  /** How long an acknowledgement may take, in milliseconds. Default 5,000. */
-  readonly ackTimeout?: number | undefined;
+  /** How long an acknowledgement may take, in milliseconds. */
+  readonly ackTimeout: number;
 }
 
 export class Publisher {
@@ -86,7 +84,8 @@ export class Publisher {
     return admission.then(() => this.#accept(draft));
   }
 
-  async #accept(draft: Draft): Promise<Receipt> {
+  /** @throws ProblemError, at once or in the promise */
+  #accept(draft: Draft): Promise<Receipt> {
     const { topics } = this.#parts;
     const { audience, topic, message } = draft;
     const id = checkEventId(draft.id) ?? uuidv7();
@@ -103,7 +102,7 @@ export class Publisher {
   }
 
   async #send(draft: Draft, id: string, data: Uint8Array): Promise<Receipt> {
-    const { sender, ackTimeout = ACK_TIMEOUT } = this.#parts;
+    const { sender, ackTimeout } = this.#parts;
     const { audience, topic, scope } = draft;
     if (scope === 'local') {
       throw new ProblemError(
@@ -117,29 +116,30 @@ export class Publisher {
     return { id, duplicate: false, bytes: 0 };
   }
 
-  async #store(draft: Draft, id: string, data: Uint8Array): Promise<Receipt> {
-    const { js, epochs, instance, inFlight, ackTimeout = ACK_TIMEOUT } = this.#parts;
+  #store(draft: Draft, id: string, data: Uint8Array): Promise<Receipt> {
+    const { acknowledgements, epochs, instance } = this.#parts;
     const { audience, topic, scope } = draft;
     const subject = storedSubject(audience, scope, instance, topic.path);
     const epoch = epochs.of(scope);
     this.#assertConnected();
-    const msgID = messageId({
-      audience,
-      scope,
-      instance: scope === 'local' ? instance : null,
-      path: topic.path,
-      principal: draft.principal,
-      key: draft.idempotencyKey ?? id,
-    });
-    const headers = envelope(draft, id);
-    const ack = await inFlight
-      .untilLost(js.publish(subject, data, { headers, msgID, timeout: ackTimeout }))
-      .catch(refused);
-    const position = { epoch, sequence: ack.seq };
-    const bytes = storedBytes(subject, headers, data);
-    if (!ack.duplicate) return { id, position, duplicate: false, bytes };
-    const original = await this.#original(draft, ack.seq, data);
-    return { id: original ?? id, position, duplicate: true, bytes };
+    const headers = envelope(draft, id, [
+      HEADER.msgId,
+      messageId({
+        audience,
+        scope,
+        instance: scope === 'local' ? instance : null,
+        path: topic.path,
+        principal: draft.principal,
+        key: draft.idempotencyKey ?? id,
+      }),
+    ]);
+    const receiptOf = ({ seq, duplicate }: Ack): Receipt | Promise<Receipt> => {
+      const bytes = storedBytes(subject, headers, data);
+      const receipt = { id, position: { epoch, sequence: seq }, duplicate: duplicate === true, bytes };
+      if (!duplicate) return receipt;
+      return this.#original(draft, seq, data).then((original) => ({ ...receipt, id: original ?? id }));
+    };
+    return acknowledgements.publish(subject, data, headers).then(receiptOf, refused);
   }
 
   #serialize({ message, limit = PAYLOAD_LIMIT.service }: Draft): Uint8Array {
@@ -185,22 +185,25 @@ export class Publisher {
 }
 
 /** An event's headers. */
-function envelope({ topic, source, kind, traceparent }: Draft, id: string): MsgHdrs {
-  const headers = newHeaders();
-  headers.set(HEADER.specVersion, '1.0');
-  headers.set(HEADER.id, id);
-  headers.set(HEADER.source, headerText(source));
-  headers.set(HEADER.type, headerText(publicName(topic)));
-  headers.set(HEADER.time, new Date().toISOString());
-  headers.set(HEADER.topic, headerText(publicName(topic)));
-  if (kind) headers.set(HEADER.kind, kind);
-  if (traceparent && TRACEPARENT.test(traceparent)) headers.set(HEADER.traceparent, traceparent);
-  return headers;
+function envelope(
+  { topic, source, kind, traceparent }: Draft,
+  id: string,
+  more: readonly string[] = [],
+): WrittenHeaders {
+  const name = headerText(publicName(topic));
+  const lines = [
+    ...more,
+    ...[HEADER.specVersion, '1.0', HEADER.id, id, HEADER.source, headerText(source), HEADER.type, name],
+    ...[HEADER.time, new Date().toISOString(), HEADER.topic, name],
+  ];
+  if (kind) lines.push(HEADER.kind, kind);
+  if (traceparent && TRACEPARENT.test(traceparent)) lines.push(HEADER.traceparent, traceparent);
+  return new WrittenHeaders(lines);
 }
 
 /** What the store's refusal means to a caller. Without an answer the event may be stored or not: its id tells. */
 function refused(cause: unknown): never {
-  const tooLarge = cause instanceof JetStreamApiError && cause.code === MESSAGE_TOO_LARGE;
+  const tooLarge = cause instanceof StoreRefusal && cause.code === MESSAGE_TOO_LARGE;
   // The one argument that nats.js checks and we do not is the server's own limit.
   if (tooLarge || cause instanceof InvalidArgumentError) {
     throw new ProblemError('payload_too_large', 'The event is larger than the event store takes', { cause });
