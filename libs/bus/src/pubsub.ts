@@ -24,7 +24,7 @@ import {
   type TopicName,
   topicAt,
 } from '@posthorn/contracts';
-import { v7 as uuidv7 } from 'uuid';
+import { newEventId } from './jetstream/event-id.js';
 import { JetStreamBus } from './jetstream/jetstream-bus.js';
 import type { BusEvent, BusObserver, Delivery, EphemeralEvent, Receipt } from './port.js';
 
@@ -249,7 +249,7 @@ class NatsPubSub implements PubSub {
       subscribe: (handler, options) => this.#subscribe(scope, name, handler as Handler<unknown>, options),
       unsubscribe: (handler) => this.#unsubscribe(scope, name, handler),
       forward: (other, data, options = {}) => {
-        const same = { ...options, id: options.id ?? uuidv7() };
+        const same = { ...options, id: options.id ?? newEventId() };
         return Promise.all([handle.publish(data, same), other.topic(name).publish(data, same)]);
       },
     };

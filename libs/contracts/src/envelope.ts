@@ -1,5 +1,5 @@
 /** The envelope of an event: CloudEvents 1.0 in NATS's binary mode, and our own headers (docs/protocols/events.md). */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { Scope } from './subject.js';
 
 /** Header names. The server writes those of `nats`; of each only the last value counts. */
@@ -45,5 +45,5 @@ export interface IdempotencyScope {
  */
 export function messageId(scope: IdempotencyScope): string {
   const parts = [scope.audience, scope.scope, scope.instance, scope.path, scope.principal, scope.key];
-  return createHash('sha256').update(JSON.stringify(parts)).digest('base64url');
+  return hash('sha256', JSON.stringify(parts), 'base64url');
 }

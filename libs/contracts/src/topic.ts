@@ -68,9 +68,21 @@ const ROOM = /^room[:/.](?:(organization)|(event|session)[:/.]([^:/.]+))[:/.](.*
  */
 export function parseTopic(name: unknown, target?: string | null): Topic {
   if (typeof name !== 'string' || name === '') throw invalid('must be a text of 1 to 200 characters');
+  const known = parsed.get(name);
+  if (known) return known;
   if (!name.isWellFormed()) throw invalid('is not well-formed Unicode');
-  return templateTopic(name) ?? roomTopic(name) ?? plainTopic(name, target);
+  const topic = templateTopic(name) ?? roomTopic(name) ?? plainTopic(name, target);
+  const { hidden, secret } = topic.entry?.parameter ?? {};
+  // The name alone does not say which topic it is, or must not be kept.
+  if (hidden || secret || name.length > LIMITS.name) return topic;
+  if (parsed.size >= MAX_PARSED) parsed.clear();
+  parsed.set(name, topic);
+  return topic;
 }
+
+/** Topics by name: a publisher names the same one with each event, and each event names its own. */
+const parsed = new Map<string, Topic>();
+const MAX_PARSED = 4_096;
 
 /** The topic of a catalogue entry for one owner: `ownTopic('personal', 'alice')`. */
 export function ownTopic(entryName: string, key: string): Topic {

@@ -8,14 +8,16 @@ import {
   type Finding,
   formatPosition,
   HEADER,
+  type Position,
   type Scope,
   STREAMS,
   type StoredSubject,
+  type Topic,
   topicAt,
 } from '@posthorn/contracts';
-import { v7 as uuidv7 } from 'uuid';
 import type { BusEvent, DropReason, EphemeralEvent } from '../port.js';
-import { isEventId } from './event-id.js';
+import { isEventId, newEventId } from './event-id.js';
+import { lastOf } from './headers.js';
 import type { TopicDirectory } from './topic-directory.js';
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
@@ -41,19 +43,36 @@ export function readCopySequence(
   subject: string,
 ): CopySequence | undefined {
   if (!headers) return undefined;
-  if (headers.last(HEADER.stream) !== STREAMS[scope].name) return undefined;
-  if (headers.last(HEADER.subject) !== subject) return undefined;
-  const sequence = headers.last(HEADER.sequence);
-  const previous = headers.last(HEADER.lastSequence);
+  if (lastOf(headers, HEADER.stream) !== STREAMS[scope].name) return undefined;
+  if (lastOf(headers, HEADER.subject) !== subject) return undefined;
+  const sequence = lastOf(headers, HEADER.sequence);
+  const previous = lastOf(headers, HEADER.lastSequence);
   if (!SEQUENCE.test(sequence) || !(previous === '0' || SEQUENCE.test(previous))) return undefined;
   return { sequence: Number(sequence), previous: Number(previous) };
 }
 
 type Place = Pick<StoredSubject, 'audience' | 'path'>;
 
+/** Topics that a reader remembers by their path. */
+const MAX_TOPICS = 4_096;
+
+/** What the name of a topic at a path was made of. */
+interface Named {
+  readonly topic: Topic;
+  readonly registered: string | undefined;
+  readonly header: string | undefined;
+}
+
+/** What is common to all events, checked. */
+type Content = Pick<EphemeralEvent, 'topic' | 'kind' | 'message' | 'traceparent'> & {
+  /** Undefined where its publisher gave none. */
+  readonly id: string | undefined;
+};
+
 /** Turns what NATS delivered into an event, or says why it is none. */
 export class EventReader {
   readonly #topics: TopicDirectory;
+  readonly #named = new Map<string, Named>();
 
   constructor(topics: TopicDirectory) {
     this.#topics = topics;
@@ -64,53 +83,68 @@ export class EventReader {
    * @param position its place
    */
   read(
-    source: StoredSubject,
-    position: { readonly epoch: string; readonly sequence: number },
+    { audience, path, scope, instance }: StoredSubject,
+    position: Position,
     headers: MsgHdrs | undefined,
     bytes: Uint8Array,
   ): BusEvent | Rejection {
-    const event = this.#event(source, headers, bytes, () => formatPosition(position));
-    if (isRejection(event)) return event;
-    const { scope, instance } = source;
-    return { ...event, scope, instance, position };
+    const content = this.#check(audience, path, headers, bytes);
+    if (isRejection(content)) return content;
+    const { topic, kind, message, traceparent, id = formatPosition(position) } = content;
+    return { audience, scope, instance, path, topic, id, position, kind, bytes, message, traceparent };
   }
 
   /** @param place whose it is, and on which topic */
-  readEphemeral(place: Place, headers: MsgHdrs | undefined, bytes: Uint8Array): EphemeralEvent | Rejection {
-    if (!this.#topics.isEphemeral(place.audience, place.path)) return { reason: 'not_ephemeral' };
-    return this.#event(place, headers, bytes, uuidv7);
-  }
-
-  #event(
+  readEphemeral(
     { audience, path }: Place,
     headers: MsgHdrs | undefined,
     bytes: Uint8Array,
-    idWithout: () => string,
   ): EphemeralEvent | Rejection {
-    const record = this.#topics.cached(audience, path);
-    const header = headers?.last(HEADER.topic) || undefined;
-    const topic = topicAt(path, record?.topic, header);
+    if (!this.#topics.isEphemeral(audience, path)) return { reason: 'not_ephemeral' };
+    const content = this.#check(audience, path, headers, bytes);
+    if (isRejection(content)) return content;
+    const { topic, kind, message, traceparent, id = newEventId() } = content;
+    return { audience, path, topic, id, kind, bytes, message, traceparent };
+  }
+
+  #check(
+    audience: string,
+    path: string,
+    headers: MsgHdrs | undefined,
+    bytes: Uint8Array,
+  ): Content | Rejection {
+    const topic = this.#topic(audience, path, (headers && lastOf(headers, HEADER.topic)) || undefined);
     if (!topic) return { reason: 'no_topic' };
     const message = parseObject(bytes);
     if (typeof message === 'string') return { reason: message };
     const findings = this.#topics.check(topic, audience, message);
     if (findings.length > 0) return { reason: 'schema', findings };
-    const id = headers?.last(HEADER.id);
+    if (!headers) return { topic, message, id: undefined, kind: undefined, traceparent: undefined };
+    const id = lastOf(headers, HEADER.id);
     return {
-      audience,
-      path,
       topic,
-      id: isEventId(id) ? id : idWithout(),
-      kind: headers?.last(HEADER.kind) === 'broadcast' ? 'broadcast' : undefined,
-      bytes,
       message,
-      traceparent: headers?.last(HEADER.traceparent) || undefined,
+      id: isEventId(id) ? id : undefined,
+      kind: lastOf(headers, HEADER.kind) === 'broadcast' ? 'broadcast' : undefined,
+      traceparent: lastOf(headers, HEADER.traceparent) || undefined,
     };
+  }
+
+  /** As {@link topicAt}, which parses names: once as long as the names stay the same. */
+  #topic(audience: string, path: string, header: string | undefined): Topic | undefined {
+    const registered = this.#topics.cached(audience, path)?.topic;
+    const known = this.#named.get(path);
+    if (known && known.registered === registered && known.header === header) return known.topic;
+    const topic = topicAt(path, registered, header);
+    if (!topic) return undefined;
+    if (this.#named.size >= MAX_TOPICS) this.#named.clear();
+    this.#named.set(path, { topic, registered, header });
+    return topic;
   }
 }
 
 /** Whether {@link EventReader} gave a rejection. */
-export function isRejection(result: EphemeralEvent | Rejection): result is Rejection {
+export function isRejection(result: object): result is Rejection {
   return 'reason' in result;
 }
 

@@ -15,6 +15,14 @@ export function headersOf(message: { readonly headers?: MsgHdrs | undefined }): 
   }
 }
 
+/**
+ * The last value of a header, '' where there is none. As `headers.last`, which looks every name over for each
+ * question.
+ */
+export function lastOf(headers: MsgHdrs, name: string): string {
+  return (headers as MsgHdrsImpl).headers.get(name)?.at(-1) ?? '';
+}
+
 /** Text for the value of a header, on one line: names of services come from configuration, ids from anybody. */
 export function headerText(text: string): string {
   return CONTROL.test(text) ? text.replace(/\p{Cc}+/gu, ' ').trim() : text.trim();

@@ -14,12 +14,11 @@ import {
   storedSubject,
   topicKey,
 } from '@posthorn/contracts';
-import { v7 as uuidv7 } from 'uuid';
 import type { BusObserver, Draft, Receipt } from '../port.js';
 import { type Ack, type Acknowledgements, StoreRefusal } from './acknowledgements.js';
 import type { EphemeralSender } from './ephemeral.js';
 import type { Epochs } from './epochs.js';
-import { checkEventId } from './event-id.js';
+import { checkEventId, newEventId } from './event-id.js';
 import { headerText, storedBytes, WrittenHeaders } from './headers.js';
 import type { InFlight } from './in-flight.js';
 import type { TopicDirectory } from './topic-directory.js';
@@ -88,7 +87,7 @@ export class Publisher {
   #accept(draft: Draft): Promise<Receipt> {
     const { topics } = this.#parts;
     const { audience, topic, message } = draft;
-    const id = checkEventId(draft.id) ?? uuidv7();
+    const id = checkEventId(draft.id) ?? newEventId();
     const data = this.#serialize(draft);
     const findings = topics.check(topic, audience, message);
     if (findings.length > 0) {
