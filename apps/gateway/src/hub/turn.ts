@@ -3,7 +3,8 @@
  * to a connection in one turn leaves in one write: batches are handed to outboxes first, outboxes then write.
  *
  * Nobody holds the loop for long: what does not fit into a slice of time goes on in the next turn, and what
- * comes meanwhile joins it.
+ * comes meanwhile joins it. After a flush that took long the next one waits a fraction of that time: publishers
+ * who answer to what was just written then find their events in one write too, instead of in every second one.
  */
 
 /** Something that has work to do once at the end of a turn. */
@@ -14,12 +15,20 @@ export interface Flushable {
 /** How long one slice of flushing may take, in milliseconds, and how often the clock is read. */
 const SLICE = 8;
 const PER_LOOK = 16;
+/** The fraction of a flush's time for which events are gathered after it, and the most of it, in milliseconds. */
+const GATHER = 0.5;
+const MOST_GATHERED = 5;
 
 export class Turn {
   readonly #now: () => number;
   #batches: Flushable[] = [];
   #outboxes: Flushable[] = [];
+  /** Outboxes that are being flushed, slice by slice. */
+  #writing: Flushable[] = [];
   #scheduled = false;
+  /** For how long was flushed since nothing was left, in milliseconds, and when the next flush may begin. */
+  #flushed = 0;
+  #gatherUntil = 0;
   /** When this turn's work in microtasks began. */
   #since: number | undefined;
 
@@ -55,23 +64,37 @@ export class Turn {
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    setImmediate(() => this.#end());
+    setImmediate(() => this.#gather());
+  }
+
+  /** A timer would be too coarse, and would sleep while there are events to read: the loop goes round instead. */
+  #gather(): void {
+    if (this.#now() < this.#gatherUntil) setImmediate(() => this.#gather());
+    else this.#end();
   }
 
   #end(): void {
-    const end = this.#now() + SLICE;
-    const batches = this.#batches;
-    this.#batches = [];
-    const batchesLeft = this.#flush(batches, 1, end);
-    this.#batches = batchesLeft.concat(this.#batches);
-    // Nobody writes before all that is for it was handed over.
-    if (batchesLeft.length === 0) {
-      const outboxes = this.#outboxes;
-      this.#outboxes = [];
-      this.#outboxes = this.#flush(outboxes, PER_LOOK, end).concat(this.#outboxes);
+    const begin = this.#now();
+    const end = begin + SLICE;
+    // What comes while outboxes are being written waits, so that each of them gets it in one piece.
+    if (this.#writing.length === 0) {
+      const batches = this.#batches;
+      this.#batches = [];
+      this.#batches = this.#flush(batches, 1, end).concat(this.#batches);
+      if (this.#batches.length === 0) {
+        this.#writing = this.#outboxes;
+        this.#outboxes = [];
+      }
     }
+    this.#writing = this.#flush(this.#writing, PER_LOOK, end);
     this.#scheduled = false;
-    if (this.#batches.length > 0 || this.#outboxes.length > 0) this.#schedule();
+    const now = this.#now();
+    this.#flushed += now - begin;
+    if (this.#writing.length === 0 && this.#batches.length === 0) {
+      this.#gatherUntil = now + Math.min(GATHER * this.#flushed, MOST_GATHERED);
+      this.#flushed = 0;
+    }
+    if (this.#writing.length + this.#batches.length + this.#outboxes.length > 0) this.#schedule();
   }
 
   /** Flushes until the end of the slice, and returns what is left. */
