@@ -17,7 +17,9 @@ export type Sink = Pick<Outbox, 'send' | 'room'>;
 
 export class Outbox implements Flushable {
   readonly #options: OutboxOptions;
-  #frames: Uint8Array[] = [];
+  /** What waits: most often one batch, for which no list is made. */
+  #first: Uint8Array | undefined;
+  #more: Uint8Array[] = [];
   /** Bytes in them. */
   #queued = 0;
   #closed = false;
@@ -32,7 +34,12 @@ export class Outbox implements Flushable {
   send(frames: Uint8Array): void {
     if (this.#closed) return;
     this.#queued += frames.length;
-    if (this.#frames.push(frames) === 1) this.#options.turn.outbox(this);
+    if (this.#first) {
+      this.#more.push(frames);
+    } else {
+      this.#first = frames;
+      this.#options.turn.outbox(this);
+    }
   }
 
   /**
@@ -43,14 +50,16 @@ export class Outbox implements Flushable {
     const { stream, limit } = this.#options;
     if (this.#closed || this.#queued + stream.writableLength < limit / 2) return undefined;
     return new Promise((resolve) => {
-      if (this.#waiting.push(resolve) === 1 && this.#frames.length === 0) this.#await();
+      if (this.#waiting.push(resolve) === 1 && !this.#first) this.#await();
     });
   }
 
   flush(): void {
-    const frames = this.#frames;
-    if (frames.length === 0) return;
-    this.#frames = [];
+    const first = this.#first;
+    if (!first) return;
+    const more = this.#more;
+    this.#first = undefined;
+    if (more.length > 0) this.#more = [];
     this.#queued = 0;
     const { stream, limit, overflow } = this.#options;
     if (this.#closed || stream.destroyed || !stream.writable) return;
@@ -59,11 +68,12 @@ export class Outbox implements Flushable {
       overflow();
       return;
     }
-    if (frames.length === 1) {
-      stream.write(frames[0]);
+    if (more.length === 0) {
+      stream.write(first);
     } else {
       stream.cork();
-      for (const frame of frames) stream.write(frame);
+      stream.write(first);
+      for (const frames of more) stream.write(frames);
       stream.uncork();
     }
     if (this.#waiting.length > 0) this.#await();
@@ -77,7 +87,8 @@ export class Outbox implements Flushable {
 
   /** Forgets what waits, and takes nothing more: nothing may follow a close frame. */
   drop(): void {
-    this.#frames = [];
+    this.#first = undefined;
+    this.#more = [];
     this.#end();
   }
 

@@ -13,10 +13,10 @@ export interface Flushable {
 }
 
 /** How long one slice of flushing may take, in milliseconds, and how often the clock is read. */
-const SLICE = 8;
+const SLICE = 9;
 const PER_LOOK = 16;
 /** The fraction of a flush's time for which events are gathered after it, and the most of it, in milliseconds. */
-const GATHER = 0.5;
+const GATHER = 0.4;
 const MOST_GATHERED = 5;
 
 export class Turn {

@@ -45,7 +45,7 @@ export interface SessionParts {
 }
 
 /** Publishes of one connection that may wait for their acknowledgement, and subscriptions for their beginning. */
-const MAX_IN_FLIGHT = 256;
+const MAX_IN_FLIGHT = 1_024;
 const MAX_STARTING = 128;
 /** Frames of a connection per second beside its publishes: beyond it the socket is read more slowly. */
 const PACE = 1_000;
@@ -64,6 +64,8 @@ export class Session {
   readonly #starting = new Set<Promise<void>>();
   readonly #closed: () => void;
   #principal: Principal;
+  /** What the principal is to its drafts. */
+  #author: ReturnType<typeof authorOf>;
   #inFlight = 0;
   #landed: (() => void) | undefined;
   #ended = false;
@@ -87,6 +89,7 @@ export class Session {
     this.#parts = parts;
     this.#socket = socket;
     this.#principal = principal;
+    this.#author = authorOf(principal);
     this.#dialect = dialect;
     this.#strikes = new Strikes(dialect.strikes);
     this.#closed = () => closed(this);
@@ -250,7 +253,7 @@ export class Session {
     const due = this.#admit(isBroadcast ? this.#broadcasts : this.#publishes);
     const eventId = checkEventId(id);
     const draft: Draft = {
-      ...authorOf(this.#principal),
+      ...this.#author,
       topic,
       scope: 'global',
       message,
@@ -305,6 +308,7 @@ export class Session {
       throw new ProblemError('forbidden', 'The token is for another audience or user than the connection');
     }
     this.#principal = renewed;
+    this.#author = authorOf(renewed);
     this.#scheduleExpiry();
     this.#interests.dropForbidden();
     await this.#welcome();
