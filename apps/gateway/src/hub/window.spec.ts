@@ -62,7 +62,15 @@ describe('Window', () => {
     expect(window.covers({ ...at(3), beyond: new Map([['-.news', 10]]) })).toBe(true);
     window.push(event(1, { epoch: 'f' }));
     expect(window.covers(at(10))).toBe(false);
+    expect(window.covers(at(0, 'f'))).toBe(true);
     expect(window.after(at(0, 'f'))).toHaveLength(1);
+  });
+
+  it('reaches no further back into a restored stream than to what it heard of it', () => {
+    const { window } = windowAt(10);
+    window.push(event(12));
+    window.push(event(8, { epoch: 'f' }));
+    expect([6, 7].map((sequence) => window.covers(at(sequence, 'f')))).toEqual([false, true]);
   });
 
   it('keeps its own copy of a payload', () => {

@@ -68,7 +68,7 @@ export class Window {
 
   push(event: BusEvent): void {
     const { position } = event;
-    if (this.#floor && position.epoch !== this.#floor.epoch) this.#begin(position.epoch);
+    if (this.#floor && position.epoch !== this.#floor.epoch) this.#begin(position);
     const cost = EVENT_COST + PAYLOAD_FACTOR * event.bytes.length;
     // The payload is a view into a far larger buffer, which must not be kept for it.
     this.#events.push({ event: { ...event, bytes: Buffer.from(event.bytes) }, at: this.#now(), cost });
@@ -110,10 +110,10 @@ export class Window {
     return this.#events.length - this.#first;
   }
 
-  /** The stream was made anew: its sequences are others. */
-  #begin(epoch: string): void {
+  /** The stream was made anew, or restored: then it may hold events before this one that went by unseen. */
+  #begin({ epoch, sequence }: Position): void {
     this.close();
-    this.#floor = { epoch, sequence: 0 };
+    this.#floor = { epoch, sequence: sequence - 1 };
   }
 
   #forget(): void {
