@@ -1,4 +1,5 @@
 /** Resuming from a position, on whichever gateway (docs/protocols/courier.md, "WebSocket"). */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { jetstreamManager } from '@nats-io/jetstream';
 import { connect } from '@nats-io/transport-node';
@@ -150,6 +151,28 @@ describe('resuming a topic', () => {
     await slow.count('message', 125);
     expect(slow.closed).toBeUndefined();
     expect(numbers(slow.frames)).toEqual(upTo(125));
+  }, 60_000);
+
+  it('is given many histories at once, also where its peer reads nothing for longer than one is kept', async () => {
+    const acme = await tenant();
+    const topics = ['one', 'two', 'three', 'four', 'five', 'six'];
+    await using first = await socketAt(0, acme);
+    const { position } = await first.subscribe('one');
+    for (const [i, topic] of topics.entries()) {
+      await publish(acme, topic, 100 * i + 1, 100 * i + 100, 'x'.repeat(50_000));
+    }
+    await using slow = await socketAt(1, acme);
+    slow.socket.pause();
+    for (const topic of topics) slow.send({ action: 'subscribe', topic, since: position });
+    // No event says that a reading was given up.
+    await sleep(3_000);
+    slow.socket.resume();
+    await slow.count('message', 600);
+    await slow.settle();
+    for (const [i, topic] of topics.entries()) {
+      const frames = slow.frames.filter((frame) => frame.topic === topic);
+      expect(numbers(frames)).toEqual(upTo(100 * i + 100, 100 * i + 1));
+    }
   }, 60_000);
 
   it('goes on where its gateway lost NATS in the middle of history', async () => {

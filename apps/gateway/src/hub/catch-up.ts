@@ -6,7 +6,14 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bus, History } from '@posthorn/bus';
-import { asProblem, type Cursor, type Position, ProblemError, reachedBy } from '@posthorn/contracts';
+import {
+  asProblem,
+  type Cursor,
+ 
+  type Position,
+  ProblemError,
+  reachedBy,
+} from '@posthorn/contracts';
 import type { Feed, Listener } from './feed.js';
 
 /** From the feed's window, from the store, or not without a loss. */
@@ -21,6 +28,8 @@ export interface CatchUpOptions {
   readonly windowServes: () => boolean;
   /** Says when the peer can take more; undefined: now. */
   readonly room: () => Promise<void> | undefined;
+  /** Those of the connection. */
+  readonly readings: Readings;
   /** Called with how a client's cursor could be served. */
   readonly resumed: (outcome: ResumeOutcome) => void;
   /** Called once where what is missing cannot be had any more: the listener gets nothing after that. */
@@ -29,6 +38,27 @@ export interface CatchUpOptions {
 
 /** The pause before an event store that did not answer is asked again, in milliseconds. */
 const PAUSE = 1_000;
+/** How long a reading is kept for a peer that takes nothing, in milliseconds: it holds pages of events. */
+const GRACE = 1_000;
+/** How much one connection may read from the store at the same time. */
+const AT_ONCE = 4;
+
+/** The readings of one connection: what has begun holds pages, what waits for its turn holds nothing. */
+export class Readings {
+  #free = AT_ONCE;
+  readonly #waiting: (() => void)[] = [];
+
+  async enter(): Promise<void> {
+    if (this.#free > 0) this.#free--;
+    else await new Promise<void>((turn) => this.#waiting.push(turn));
+  }
+
+  leave(): void {
+    const next = this.#waiting.shift();
+    if (next) next();
+    else this.#free++;
+  }
+}
 
 /** Where a listener begins. */
 export interface Beginning {
@@ -115,9 +145,12 @@ export class CatchUp {
 
   /** Never rejects. */
   async #read(): Promise<void> {
+    const { readings, room } = this.#options;
     do {
+      let brokenOff = false;
+      await readings.enter();
       try {
-        await this.#round();
+        if (!this.#closed) brokenOff = !(await this.#round());
       } catch (error) {
         if (this.#closed) return;
         const problem = asProblem(error);
@@ -127,25 +160,47 @@ export class CatchUp {
           return;
         }
         await sleep(PAUSE);
+      } finally {
+        readings.leave();
       }
+      if (brokenOff) for (let wait = room(); wait && !this.#closed; wait = room()) await wait;
       if (this.#closed) return;
     } while (!this.#start());
   }
 
-  /** Reads up to where the stream stands now. What was handed over counts even where the reading breaks off. */
-  async #round(): Promise<void> {
+  /**
+   * Reads up to where the stream stands now. What was handed over counts even where the reading breaks off.
+   * Resolves with false where that was because the peer takes nothing: what is left is read again once it does.
+   */
+  async #round(): Promise<boolean> {
     const { listener, room } = this.#options;
     const { history, until } = this.#reading ?? (await this.#readOn());
     try {
       for await (const event of history) {
-        for (let wait = room(); wait && !this.#closed; wait = room()) await wait;
-        if (this.#closed) return;
+        const wait = room();
+        if (wait && !(await this.#roomSoon(wait))) return false;
+        if (this.#closed) return true;
         listener.deliver(event);
         this.#reached = advanced(this.#reached, event.position.sequence);
       }
       this.#reached = advanced(this.#reached, until.sequence);
+      return true;
     } finally {
       this.#reading = undefined;
+    }
+  }
+
+  /** Whether the peer takes more before long. */
+  async #roomSoon(first: Promise<void>): Promise<boolean> {
+    const tooLong = new AbortController();
+    const end = sleep(GRACE, true, { signal: tooLong.signal }).catch(() => true);
+    try {
+      for (let wait: Promise<void> | undefined = first; wait && !this.#closed; wait = this.#options.room()) {
+        if (await Promise.race([wait, end])) return false;
+      }
+      return true;
+    } finally {
+      tooLong.abort();
     }
   }
 

@@ -4,7 +4,7 @@
  */
 import type { Bus, BusEvent } from '@posthorn/bus';
 import type { Cursor, Position, ProblemError } from '@posthorn/contracts';
-import { type Beginning, CatchUp, type ResumeOutcome } from './catch-up.js';
+import { type Beginning, CatchUp, Readings, type ResumeOutcome } from './catch-up.js';
 import { type Encoding, Feed, type Listener, type Watcher } from './feed.js';
 import type { Sink } from './outbox.js';
 import type { Turn } from './turn.js';
@@ -61,6 +61,7 @@ export class Hub {
   readonly #resumed: HubOptions['resumed'];
   readonly #feeds = new Map<string, Feed>();
   readonly #budget = new WindowBudget();
+  readonly #readings = new WeakMap<Sink, Readings>();
 
   constructor({ bus, turn, retention, resumed }: HubOptions) {
     this.turn = turn;
@@ -124,6 +125,8 @@ export class Hub {
     listen: (feed: Feed) => Listener,
   ): HubSubscription {
     const feeds = filters.map((filter) => this.#feed(audience, filter));
+    const readings = this.#readings.get(outbox) ?? new Readings();
+    this.#readings.set(outbox, readings);
     let closed = false;
     const parts = feeds.map(
       (feed) =>
@@ -135,6 +138,7 @@ export class Hub {
           windowServes: () => this.#windowServes(audience, feed.filter),
           resumed: this.#resumed,
           room: () => this.turn.breath() ?? outbox.room(),
+          readings,
           broken: (error) => {
             if (closed) return;
             close();
