@@ -248,6 +248,23 @@ describe('resuming a topic', () => {
     expect(numbers(second.frames)).toEqual([3, 4]);
   });
 
+  it('takes no cursor of which a topic lies beyond the end of the stream', async () => {
+    const acme = await tenant();
+    await using witness = await socketAt(0, acme, 'svc', { role: 'service' });
+    const { position } = await witness.subscribe('news');
+    await publish(acme, 'news', 1, 2);
+    for (const [gateway, target] of [
+      [0, 'news'],
+      [1, 'news'],
+      [1, '>'],
+    ] as const) {
+      await using socket = await socketAt(gateway, acme, 'svc', { role: 'service' });
+      const subscribed = await socket.subscribe(target, `${position}~zzzzzz.-.news`);
+      expect(subscribed).toMatchObject({ recovered: false });
+      await socket.count('message', 2);
+    }
+  });
+
   it('refuses what is no position', async () => {
     const acme = await tenant();
     await using socket = await socketAt(0, acme);

@@ -26,6 +26,7 @@ export {
   type Cursor,
   formatCursor,
   formatPosition,
+  furthestOf,
   isBeyond,
   makeEpoch,
   type Position,

@@ -5,6 +5,7 @@ import {
   type Cursor,
   formatCursor,
   formatPosition,
+  furthestOf,
   makeEpoch,
   parseCursor,
   parsePosition,
@@ -90,6 +91,7 @@ describe('a cursor', () => {
   it('says up to where each topic was delivered', () => {
     const cursor = { epoch: 'abc', sequence: 7, beyond: new Map([['-.a', 9]]) };
     expect([reachedBy(cursor, '-.a'), reachedBy(cursor, '-.b')]).toEqual([9, 7]);
+    expect([furthestOf(cursor), furthestOf({ epoch: 'e', sequence: 3 })]).toEqual([9, 3]);
     expect(formatCursor(cursor)).toBe('abc-7~2.-.a');
   });
 

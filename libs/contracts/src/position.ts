@@ -61,6 +61,13 @@ export function reachedBy(cursor: Cursor, path: string): number {
   return cursor.beyond?.get(path) ?? cursor.sequence;
 }
 
+/** The furthest sequence that a cursor names: it is of no use where the stream has not come that far. */
+export function furthestOf(cursor: Cursor): number {
+  let furthest = cursor.sequence;
+  for (const sequence of cursor.beyond?.values() ?? []) furthest = Math.max(furthest, sequence);
+  return furthest;
+}
+
 /** Whether an event of a topic lies after what a cursor reached: a stream made anew begins after everything. */
 export function isBeyond(position: Position, cursor: Cursor, path: string): boolean {
   return position.epoch !== cursor.epoch || position.sequence > reachedBy(cursor, path);

@@ -9,7 +9,7 @@ import type { Bus, History } from '@posthorn/bus';
 import {
   asProblem,
   type Cursor,
- 
+  furthestOf,
   type Position,
   ProblemError,
   reachedBy,
@@ -103,7 +103,8 @@ export class CatchUp {
    */
   async resume(since: Cursor, horizon: Position): Promise<Beginning> {
     const { feed, windowServes, resumed } = this.#options;
-    if (since.sequence <= horizon.sequence && feed.window.covers(since) && windowServes()) {
+    const furthest = furthestOf(since);
+    if (furthest <= horizon.sequence && feed.window.covers(since) && windowServes()) {
       this.#reached = since;
       resumed('window');
       return { position: since, recovered: true };
@@ -116,7 +117,8 @@ export class CatchUp {
       return { position: since, recovered };
     }
     // What the client has beyond its cursor still counts where that is of this stream.
-    const comparable = since.epoch === after.epoch && reachedBy(since, feed.filter) <= after.sequence;
+    const isOfThisStream = since.epoch === after.epoch && furthest <= horizon.sequence;
+    const comparable = isOfThisStream && reachedBy(since, feed.filter) <= after.sequence;
     this.#reached = comparable ? advanced(since, after.sequence) : after;
     return { position: after, recovered };
   }

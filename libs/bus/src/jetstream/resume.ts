@@ -2,7 +2,14 @@
  * Resuming (docs/protocols/events.md, "Order, gaps, positions"): the events after a position from the stream,
  * up to a horizon that its leader gave after the live subscription was made, then live ones.
  */
-import { type Cursor, type Position, ProblemError, reachedBy, storedSubject } from '@posthorn/contracts';
+import {
+  type Cursor,
+  furthestOf,
+  type Position,
+  ProblemError,
+  reachedBy,
+  storedSubject,
+} from '@posthorn/contracts';
 import type {
   BusEvent,
   History,
@@ -57,9 +64,9 @@ export async function openHistory(
   const { first, last } = await parts.horizon.extent();
   const epoch = parts.epochs.of(scope);
   if (until.epoch !== epoch) throw new ProblemError('unavailable', 'The event store was replaced');
-  const comparable = since.epoch === epoch && since.sequence <= last;
+  const comparable = since.epoch === epoch && furthestOf(cursor) <= last;
   const retention = comparable ? await retentionBound(parts, interest, since.sequence) : undefined;
-  const recovered = judgePosition(since, { epoch, first, last }, retention);
+  const recovered = comparable && judgePosition(since, { epoch, first, last }, retention);
   const oldest = Math.max(first - 1, 0);
   const after = comparable ? Math.max(since.sequence, oldest) : oldest;
   const reading = shared.read({ audience, scope, filter, after, until: until.sequence, whole: recovered });
