@@ -376,6 +376,28 @@ describe('broadcasts', () => {
     await second.count('broadcast', 5);
     expect(numbers(second.frames, 'broadcast')).toEqual([4, 2, 3, 5, 6]);
   });
+
+  it('come whole to whoever unsubscribes and subscribes to them again in the middle of what was missed', async () => {
+    const acme = await tenant();
+    const fill = 'x'.repeat(50_000);
+    const broadcast = (n: number) =>
+      acme.service('POST', '/v1/hook', { action: 'broadcast', message: { n, fill } });
+    await using first = await socketAt(0, acme);
+    const { position: since } = await first.subscribe('news');
+    for (let n = 1; n <= 300; n++) await broadcast(n);
+    await using second = await socketAt(1, acme);
+    await broadcast(301);
+    await second.count('broadcast', 1);
+    second.socket.pause();
+    second.send({ action: 'subscribe', topic: '__broadcast__', since });
+    second.send({ action: 'unsubscribe', topic: '__broadcast__' });
+    second.send({ action: 'subscribe', topic: '__broadcast__', since, ref: 'again' });
+    second.socket.resume();
+    expect(await second.next('subscribed', 'again')).toMatchObject({ recovered: true });
+    await second.count('broadcast', 301);
+    await second.settle();
+    expect(numbers(second.frames, 'broadcast')).toEqual([301, ...upTo(300)]);
+  }, 60_000);
 });
 
 describe('pong', () => {

@@ -105,7 +105,7 @@ export class Interests {
       !isPattern(target) && bus.isEphemeral(principal().audience, target),
     ]);
     if (this.#closed || this.#subscriptions.get(target) !== subscription) return;
-    const recovered = known && since ? subscription.covers(since) : start.recovered;
+    const recovered = subscription.start && since ? subscription.covers(since) : start.recovered;
     send({
       action: 'subscribed',
       topic: name,
@@ -237,6 +237,12 @@ export class Interests {
 
   #resumeBroadcasts(name: string, since: Cursor): Subscription {
     const { hub, outbox, principal, broken, dialect } = this.#options;
+    const current = this.#broadcast;
+    if (current instanceof ResumedBroadcasts && !current.hub?.caughtUp) {
+      // Unsubscribed by name in the middle of history: that goes on, and what it has not come to was not heard.
+      this.#subscriptions.add(current);
+      return current;
+    }
     const resumed: ResumedBroadcasts = new ResumedBroadcasts(name, since, () => {
       const live = this.#broadcast;
       this.#broadcast = resumed;
