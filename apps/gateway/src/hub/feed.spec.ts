@@ -273,6 +273,36 @@ describe('Turn', () => {
     expect(gaps.filter((gap) => gap > 4).length).toBeGreaterThanOrEqual(5);
   });
 
+  it('gathers events after a flush that took long, as long as that joins any', async () => {
+    let now = 0;
+    const turn = new Turn(() => now);
+    const flushes: number[] = [];
+    const flush = () => {
+      flushes.push(now);
+      now += 4;
+    };
+    turn.batch({ flush });
+    await endOfTurn();
+    turn.joined();
+    turn.batch({ flush });
+    await endOfTurn();
+    expect(flushes).toEqual([0]);
+    now += 2;
+    await endOfTurn();
+    expect(flushes).toEqual([0, 6]);
+
+    // Nothing has joined a batch since: after two more nobody waits.
+    for (let i = 0; i < 4; i++) {
+      now += 2;
+      turn.batch({ flush });
+      await endOfTurn();
+    }
+    const before = now;
+    turn.batch({ flush });
+    await endOfTurn();
+    expect(flushes.at(-1)).toBe(before);
+  });
+
   it('gives long work in microtasks a breath, and short work none', async () => {
     let now = 0;
     const turn = new Turn(() => now);

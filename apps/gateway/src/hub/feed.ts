@@ -221,6 +221,7 @@ class Row implements Flushable {
 
   add(bytes: Uint8Array): void {
     if (this.#batch.push(bytes) === 1) this.#turn.batch(this);
+    else this.#turn.joined();
   }
 
   /** What this turn has batched so far belongs to the others alone. */

@@ -3,8 +3,10 @@
  * to a connection in one turn leaves in one write: batches are handed to outboxes first, outboxes then write.
  *
  * Nobody holds the loop for long: what does not fit into a slice of time goes on in the next turn, and what
- * comes meanwhile joins it. After a flush that took long the next one waits a fraction of that time: publishers
- * who answer to what was just written then find their events in one write too, instead of in every second one.
+ * comes meanwhile joins it. After a flush the next one waits for half of the time that it took: publishers who
+ * answer to what was just written then find their events in one write, instead of in every second one, and the
+ * more there is to write, the more goes into each write. Where waiting has joined nothing, because each event is
+ * for others, it is tried again only now and then.
  */
 
 /** Something that has work to do once at the end of a turn. */
@@ -15,9 +17,11 @@ export interface Flushable {
 /** How long one slice of flushing may take, in milliseconds, and how often the clock is read. */
 const SLICE = 9;
 const PER_LOOK = 16;
-/** The fraction of a flush's time for which events are gathered after it, and the most of it, in milliseconds. */
-const GATHER = 0.4;
+/** For how long events are gathered after a flush, as a part of the time that it took, and at most, in milliseconds. */
+const GATHER = 0.5;
 const MOST_GATHERED = 5;
+/** Of so many flushes in a row for which nothing was joined, only the first two are waited after. */
+const FUTILE = 16;
 
 export class Turn {
   readonly #now: () => number;
@@ -29,6 +33,8 @@ export class Turn {
   /** For how long was flushed since nothing was left, in milliseconds, and when the next flush may begin. */
   #flushed = 0;
   #gatherUntil = 0;
+  /** Flushes since an event last joined a batch. */
+  #futile = 0;
   /** When this turn's work in microtasks began. */
   #since: number | undefined;
 
@@ -41,6 +47,11 @@ export class Turn {
   batch(batch: Flushable): void {
     this.#batches.push(batch);
     this.#schedule();
+  }
+
+  /** Says that an event has joined a batch. */
+  joined(): void {
+    this.#futile = 0;
   }
 
   /** Flushes a connection's outbox at the end of this turn. */
@@ -91,7 +102,8 @@ export class Turn {
     const now = this.#now();
     this.#flushed += now - begin;
     if (this.#writing.length === 0 && this.#batches.length === 0) {
-      this.#gatherUntil = now + Math.min(GATHER * this.#flushed, MOST_GATHERED);
+      const gathers = this.#futile++ % FUTILE < 2;
+      this.#gatherUntil = gathers ? now + Math.min(GATHER * this.#flushed, MOST_GATHERED) : 0;
       this.#flushed = 0;
     }
     if (this.#writing.length + this.#batches.length + this.#outboxes.length > 0) this.#schedule();
