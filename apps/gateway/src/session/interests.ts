@@ -118,7 +118,7 @@ export class Interests {
 
   unsubscribe({ topic, ref }: ClientFrame & { action: 'unsubscribe' }): void {
     const subscription = this.#subscriptions.get(parseTarget(topic, this.#options.principal()));
-    if (subscription) this.#subscriptions.remove(subscription);
+    if (subscription) this.#remove(subscription);
     this.#options.send({ action: 'unsubscribed', topic, ref });
   }
 
@@ -257,9 +257,17 @@ export class Interests {
     return resumed;
   }
 
+  /** Ends a subscription, and with it those that would miss what they left to it. */
+  #remove(subscription: Subscription): void {
+    for (const pattern of this.#subscriptions.remove(subscription)) {
+      const detail = `${subscription.name} ended before it had delivered what it shares with this: subscribe again`;
+      this.#drop(pattern, new ProblemError('unavailable', detail));
+    }
+  }
+
   #drop(subscription: Subscription, error: unknown): void {
     const { send, fail } = this.#options;
-    this.#subscriptions.remove(subscription);
+    this.#remove(subscription);
     fail(error);
     send({ action: 'unsubscribed', topic: subscription.name });
   }

@@ -27,6 +27,8 @@ export class Subscription {
   start: Beginning | undefined;
   /** Deliveries of other subscriptions that depend on where this one begins. */
   readonly #undecided: (() => void)[] = [];
+  /** Patterns that have left events to it before it had handed over what it missed. */
+  readonly #relying = new Set<Subscription>();
 
   constructor(target: Target, name: string, since?: Cursor) {
     this.target = target;
@@ -70,6 +72,16 @@ export class Subscription {
     return isBeyond(event.position, this.start.position, event.path);
   }
 
+  /** Notes that a pattern leaves an event to this subscription. */
+  rely(pattern: Subscription): void {
+    if (this.hub?.caughtUp === false) this.#relying.add(pattern);
+  }
+
+  /** The patterns of whose events some would be missed if it ended now. */
+  get relying(): readonly Subscription[] {
+    return this.hub?.caughtUp === false ? [...this.#relying] : [];
+  }
+
   #decide(): void {
     for (const later of this.#undecided.splice(0)) later();
   }
@@ -95,12 +107,17 @@ export class Subscriptions {
     this.#all.set(identityOf(subscription.target), subscription);
   }
 
-  /** Ends a subscription. Later calls change nothing. */
-  remove(subscription: Subscription): void {
+  /**
+   * Ends a subscription. Later calls change nothing.
+   * @returns patterns that had left events to it which it has not delivered
+   */
+  remove(subscription: Subscription): readonly Subscription[] {
     const identity = identityOf(subscription.target);
-    if (this.#all.get(identity) !== subscription) return;
+    if (this.#all.get(identity) !== subscription) return [];
+    const relying = subscription.relying.filter((pattern) => this.get(pattern.target) === pattern);
     this.#all.delete(identity);
     subscription.close();
+    return relying;
   }
 
   clear(): void {
@@ -113,12 +130,16 @@ export class Subscriptions {
     const again = () => {
       if (this.#all.get(identityOf(pattern.target)) === pattern) this.pass(event, pattern, deliver);
     };
+    const leaveTo = (other: Subscription): boolean => {
+      const claimed = other.claims(event, again);
+      if (claimed) other.rely(pattern);
+      return claimed !== false;
+    };
     const exact = this.#all.get(event.path);
-    if (exact && exact.claims(event, again) !== false) return;
+    if (exact && leaveTo(exact)) return;
     for (const other of this.#all.values()) {
       if (other === pattern) break;
-      if (isPattern(other.target) && takes(other.target, event) && other.claims(event, again) !== false)
-        return;
+      if (isPattern(other.target) && takes(other.target, event) && leaveTo(other)) return;
     }
     deliver(event);
   }
