@@ -175,7 +175,7 @@ export class CatchUp {
    * Resolves with false where that was because the peer takes nothing: what is left is read again once it does.
    */
   async #round(): Promise<boolean> {
-    const { listener, room } = this.#options;
+    const { feed, listener, room } = this.#options;
     const { history, until } = this.#reading ?? (await this.#readOn());
     try {
       for await (const event of history) {
@@ -186,6 +186,8 @@ export class CatchUp {
         this.#reached = advanced(this.#reached, event.position.sequence);
       }
       this.#reached = advanced(this.#reached, until.sequence);
+      // A quiet feed hears of a stream that was made anew by this: else its window would never reach back.
+      if (!feed.window.covers(this.#reached)) await feed.verify(until);
       return true;
     } finally {
       this.#reading = undefined;

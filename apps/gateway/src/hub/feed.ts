@@ -1,6 +1,6 @@
 /** One filter of one audience: a live subscription of the bus, and everybody here who listens to it. */
 import type { BusEvent, EphemeralEvent, LiveSubscription } from '@posthorn/bus';
-import { type Cursor, isBeyond } from '@posthorn/contracts';
+import { type Cursor, isBeyond, type Position } from '@posthorn/contracts';
 import type { Sink } from './outbox.js';
 import type { Flushable, Turn } from './turn.js';
 import { Window, type WindowBudget } from './window.js';
@@ -62,6 +62,15 @@ export class Feed {
     this.window.push(event);
     for (const group of this.#groups.values()) group.take(event);
     for (const watcher of this.#watchers) watcher.take(event);
+  }
+
+  /**
+   * Resolves once everything up to a place was passed on.
+   * @throws ProblemError `unavailable`
+   */
+  async verify(upTo: Position): Promise<void> {
+    await this.live.verify(upTo);
+    this.window.reach(upTo);
   }
 
   /** Takes an event that is stored nowhere: whoever is not live yet misses it. */

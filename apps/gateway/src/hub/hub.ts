@@ -177,7 +177,7 @@ export class Hub {
         for (const part of parts) part.run();
       },
       verify: async (upTo) => {
-        await Promise.all(feeds.map((feed) => feed.live.verify(upTo)));
+        await Promise.all(feeds.map((feed) => feed.verify(upTo)));
       },
       heard: (beyond) => {
         const windows = feeds.map(({ window }) => window);

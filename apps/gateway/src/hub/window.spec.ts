@@ -73,6 +73,14 @@ describe('Window', () => {
     expect([6, 7].map((sequence) => window.covers(at(sequence, 'f')))).toEqual([false, true]);
   });
 
+  it('begins where its feed stands in a stream that was made anew, also while nothing comes', () => {
+    const { window } = windowAt(10);
+    window.reach(at(12));
+    expect(window.covers(at(10))).toBe(true);
+    window.reach(at(4, 'f'));
+    expect([3, 4].map((sequence) => window.covers(at(sequence, 'f')))).toEqual([false, true]);
+  });
+
   it('keeps its own copy of a payload', () => {
     const { window } = windowAt(0);
     const chunk = Buffer.from('{"a":1}');

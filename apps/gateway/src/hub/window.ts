@@ -66,9 +66,16 @@ export class Window {
     this.#floor ??= floor;
   }
 
+  /** Says that the feed has passed on everything up to a place, which may be in a stream that was made anew. */
+  reach(place: Position): void {
+    if (this.#floor && place.epoch !== this.#floor.epoch) this.#begin(place);
+  }
+
   push(event: BusEvent): void {
     const { position } = event;
-    if (this.#floor && position.epoch !== this.#floor.epoch) this.#begin(position);
+    if (this.#floor && position.epoch !== this.#floor.epoch) {
+      this.#begin({ ...position, sequence: position.sequence - 1 });
+    }
     const cost = EVENT_COST + PAYLOAD_FACTOR * event.bytes.length;
     // The payload is a view into a far larger buffer, which must not be kept for it.
     this.#events.push({ event: { ...event, bytes: Buffer.from(event.bytes) }, at: this.#now(), cost });
@@ -110,10 +117,10 @@ export class Window {
     return this.#events.length - this.#first;
   }
 
-  /** The stream was made anew, or restored: then it may hold events before this one that went by unseen. */
-  #begin({ epoch, sequence }: Position): void {
+  /** The stream was made anew, or restored: then it may hold events up to this place that went by unseen. */
+  #begin(floor: Position): void {
     this.close();
-    this.#floor = { epoch, sequence: sequence - 1 };
+    this.#floor = { epoch: floor.epoch, sequence: floor.sequence };
   }
 
   #forget(): void {
