@@ -235,6 +235,21 @@ describe('Outbox', () => {
     expect(state.overflowed).toBe(0);
   });
 
+  it('listens to its stream once, however often it writes while somebody waits for room', async () => {
+    const turn = new Turn();
+    const { outbox, stream } = connection(turn, 100);
+    outbox.send(Buffer.alloc(60));
+    const room = outbox.room();
+    for (let i = 0; i < 20; i++) {
+      await endOfTurn();
+      outbox.send(Buffer.alloc(1));
+    }
+    expect(stream.listenerCount('drain')).toBe(1);
+    stream.resume();
+    await room;
+    expect(stream.listenerCount('drain')).toBe(0);
+  });
+
   it('keeps nobody waiting for room once it is closed', async () => {
     const turn = new Turn();
     const { outbox } = connection(turn, 10);

@@ -25,6 +25,8 @@ export class Outbox implements Flushable {
   #closed = false;
   /** Those who wait for {@link room}. */
   #waiting: (() => void)[] = [];
+  /** Whether the stream is waited for on their behalf. */
+  #awaiting = false;
 
   constructor(options: OutboxOptions) {
     this.#options = options;
@@ -97,11 +99,17 @@ export class Outbox implements Flushable {
     this.#wake();
   }
 
-  /** Wakes those who wait once the stream has written what it has. */
+  /** Wakes those who wait once the stream has written what it has. One listener serves all of them. */
   #await(): void {
+    if (this.#awaiting) return;
+    this.#awaiting = true;
+    const wake = () => {
+      this.#awaiting = false;
+      this.#wake();
+    };
     const { stream } = this.#options;
-    if (stream.writableNeedDrain) stream.once('drain', () => this.#wake());
-    else setImmediate(() => this.#wake());
+    if (stream.writableNeedDrain) stream.once('drain', wake);
+    else setImmediate(wake);
   }
 
   #wake(): void {

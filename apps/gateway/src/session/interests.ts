@@ -134,20 +134,22 @@ export class Interests {
   }
 
   /**
-   * Where the connection stands, as a cursor's text: everything up to there is queued for it, and nothing beyond
-   * it. To be sent before anything else happens. Undefined while it is still given what it missed, where events
-   * come so fast that no place can be named, or where the event store does not say in time.
+   * Tells where the connection stands, as a cursor's text: everything up to there is queued for it, and nothing
+   * beyond it. Undefined while it is still given what it missed, where events come so fast that no place can be
+   * named, or where the event store does not say in time.
+   * @param tell called once, and as soon as a place was found: it has to go out before anything else does
    */
-  async place(): Promise<string | undefined> {
-    let place: string | undefined;
-    const found = this.#findPlace().then((text) => {
-      place = text;
-    });
+  async place(tell: (place: string | undefined) => void): Promise<void> {
+    let told = false;
+    const tellOnce = (place?: string) => {
+      if (!told) tell(place);
+      told = true;
+    };
     const tooLong = new AbortController();
     const patience = sleep(PATIENCE, undefined, { signal: tooLong.signal });
-    await Promise.race([found, patience]).catch(() => {});
+    await Promise.race([this.#findPlace(tellOnce), patience]).catch(() => {});
     tooLong.abort();
-    return place;
+    tellOnce();
   }
 
   close(): void {
@@ -157,16 +159,15 @@ export class Interests {
   }
 
   /** @throws ProblemError `unavailable` */
-  async #findPlace(): Promise<string | undefined> {
+  async #findPlace(found: (place: string) => void): Promise<void> {
     for (let i = 0; i < PLACES && !this.#closed; i++) {
       const upTo = await this.#options.bus.horizon('global');
       const heard = [...this.#subscriptions, this.#broadcast].flatMap((each) => each?.hub ?? []);
-      if (!heard.every(({ caughtUp }) => caughtUp)) return undefined;
+      if (!heard.every(({ caughtUp }) => caughtUp)) return;
       await Promise.all(heard.map((subscription) => subscription.verify(upTo)));
       const place = this.#placeOf(upTo, heard);
-      if (place !== undefined) return place;
+      if (place !== undefined) return found(place);
     }
-    return undefined;
   }
 
   #placeOf(upTo: Position, heard: readonly HubSubscription[]): string | undefined {

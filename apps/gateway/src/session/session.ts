@@ -314,9 +314,8 @@ export class Session {
     await this.#welcome();
   }
 
-  async #pong(): Promise<void> {
-    const position = await this.#interests.place();
-    this.#send({ action: 'pong', position });
+  #pong(): Promise<void> {
+    return this.#interests.place((position) => this.#send({ action: 'pong', position }));
   }
 
   #schedulePing(): void {
