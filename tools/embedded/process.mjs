@@ -162,15 +162,28 @@ function isServerOf(pid, { program, directory }) {
   }
 }
 
+/** Ports that systems do not give to outgoing connections, and how many of them one of several test processes has. */
+const FIRST_PORT = 10_000;
+const LAST_PORT = 32_767;
+const SHARES = 8;
+/** Ports that were given out already: their servers may not listen yet. */
+const given = new Set();
+
 /**
  * A loopback port that is free now. Not one of those that systems give to outgoing connections: these would take it
- * before it is used, or while the server on it is restarted.
+ * before it is used, or while the server on it is restarted. Test processes that run side by side draw from shares of
+ * their own, for the same reason.
  */
 export async function freePort() {
+  const size = Math.floor((LAST_PORT - FIRST_PORT + 1) / SHARES);
+  const first = FIRST_PORT + (Number(process.env.JEST_WORKER_ID ?? 0) % SHARES) * size;
   for (;;) {
-    const port = randomInt(10_000, 32_768);
+    const port = randomInt(first, first + size);
+    if (given.has(port)) continue;
     try {
       await assertPortFree(port, 'PORT', 'a server');
+      given.add(port);
+      if (given.size > size / 2) given.clear();
       return port;
     } catch (error) {
       if (!(error instanceof PortInUseError)) throw error;
