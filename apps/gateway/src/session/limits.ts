@@ -1,4 +1,5 @@
 /** Limits of one connection: plain arithmetic on a clock that is passed in. */
+import { ProblemError } from '@posthorn/contracts';
 
 /** A token bucket: `rate` per second on average, `burst` at once. */
 export class Bucket {
@@ -40,6 +41,13 @@ export class Bucket {
     this.#tokens = Math.min(this.#burst, this.#tokens + (Math.max(0, now - this.#at) * this.#rate) / 1_000);
     this.#at = now;
   }
+}
+
+/** What a caller is told who came too fast, and may come again after so many seconds. */
+export function tooFast(seconds: number): ProblemError {
+  return new ProblemError('rate_limited', `Too many at once: again in ${seconds.toFixed(2)} s`, {
+    retryAfter: seconds,
+  });
 }
 
 /** Counts strikes in a sliding minute. */

@@ -27,7 +27,7 @@ import { type ClientFrame, MalformedFrame } from './client-frame.js';
 import type { Dialect } from './dialect.js';
 import { Inbound } from './inbound.js';
 import { BROADCAST_TOPIC, Interests } from './interests.js';
-import { Bucket, Strikes } from './limits.js';
+import { Bucket, Strikes, tooFast } from './limits.js';
 
 /** What sessions share. */
 export interface SessionParts {
@@ -293,9 +293,7 @@ export class Session {
     if (!refusesExcess) {
       return new Promise((resolve) => this.#parts.wheel.at(now + seconds * 1_000, resolve));
     }
-    throw new ProblemError('rate_limited', `Too many at once: again in ${seconds.toFixed(2)} s`, {
-      retryAfter: seconds,
-    });
+    throw tooFast(seconds);
   }
 
   /** A new token for the same audience and user; what it no longer allows ends. */

@@ -1,14 +1,7 @@
 /** How fast one user may publish over REST, where no connection holds the limit. */
-import {
-  BROADCAST,
-  isPrivileged,
-  type Principal,
-  ProblemError,
-  parseTopic,
-  type Topic,
-} from '@posthorn/contracts';
+import { BROADCAST, isPrivileged, type Principal, parseTopic, type Topic } from '@posthorn/contracts';
 import type { GatewayConfig } from '../../config.js';
-import { Bucket } from '../../session/limits.js';
+import { Bucket, tooFast } from '../../session/limits.js';
 
 const BROADCAST_PATH = parseTopic(BROADCAST).path;
 
@@ -33,9 +26,7 @@ export class PublishRates {
     const buckets = topic.path === BROADCAST_PATH ? this.#broadcasts : this.#publishes;
     const seconds = buckets.take(`${principal.audience}\0${principal.sub ?? ''}`, this.#clock());
     if (seconds === 0) return;
-    throw new ProblemError('rate_limited', `Too many at once: again in ${seconds.toFixed(2)} s`, {
-      retryAfter: seconds,
-    });
+    throw tooFast(seconds);
   }
 }
 
