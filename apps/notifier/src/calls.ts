@@ -1,35 +1,38 @@
-import { Controller } from '@nestjs/common';
-import { MessagePattern, Payload } from '@nestjs/microservices';
-import {
-  ListNotificationsRequest,
-  NOTIFIER_CALLS,
-  type NotificationPage,
-  type SetCommunityReply,
-  SetCommunityRequest,
-} from '@posthorn/contracts';
-import { Communities } from './communities.js';
-import { InboxReader } from './inbox.js';
+import { type DynamicModule, Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import type { MicroserviceOptions } from '@nestjs/microservices';
+import { ProblemError } from '@posthorn/contracts';
+import { nestLogger, RpcProblemFilter, rpcServerOptions, validationPipe } from '@posthorn/service';
+import { databaseAway, refusedByDatabase } from './failure.js';
+import type { Part, Parts } from './parts.js';
 
-/** The notifier's calls (`ph-rpc.notifier.*`). */
-@Controller()
-export class Calls {
-  constructor(
-    private readonly inbox: InboxReader,
-    private readonly communities: Communities,
-  ) {}
+@Module({})
+class CallsModule {}
 
-  @MessagePattern(NOTIFIER_CALLS.listNotifications)
-  listNotifications(@Payload() request: ListNotificationsRequest): Promise<NotificationPage> {
-    return this.inbox.list(request);
+/** Answers the calls of all parts (`ph-rpc.notifier.*`) until the service shuts down. */
+export async function answerCalls({ service, nats }: Parts, parts: readonly Part[]): Promise<void> {
+  const { health, logger, shutdown } = service;
+  const module: DynamicModule = {
+    module: CallsModule,
+    controllers: parts.flatMap(({ controllers }) => controllers),
+    providers: parts.flatMap(({ providers }) => providers),
+  };
+  const calls = await NestFactory.createMicroservice<MicroserviceOptions>(module, {
+    ...rpcServerOptions({ nats, app: 'notifier' }),
+    logger: nestLogger(logger),
+  });
+  calls.useGlobalPipes(validationPipe());
+  calls.useGlobalFilters(new RpcProblemFilter({ logger, translate: problemOf }));
+  await calls.listen();
+  shutdown.on('stop accepting', 'calls', () => calls.close());
+  await nats.connection.flush();
+  health.set('calls', true);
+}
+
+/** Failures of the database that mean something to a caller. */
+function problemOf(error: unknown): ProblemError | undefined {
+  if (refusedByDatabase(error)) {
+    return new ProblemError('request_invalid', 'The request holds what cannot be stored', { cause: error });
   }
-
-  @MessagePattern(NOTIFIER_CALLS.setManagers)
-  setManagers(@Payload() request: SetCommunityRequest): Promise<SetCommunityReply> {
-    return this.communities.setManagers(request);
-  }
-
-  @MessagePattern(NOTIFIER_CALLS.setMembers)
-  setMembers(@Payload() request: SetCommunityRequest): Promise<SetCommunityReply> {
-    return this.communities.setMembers(request);
-  }
+  return databaseAway(error);
 }

@@ -1,7 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import { type ProblemError, UserNotification } from '@posthorn/contracts';
 import { type Environment, type Replica, startEnvironment } from '../test/environment.js';
-import { consumerName, nanoseconds } from './notifier.js';
+import { nanoseconds } from './communities/communities.part.js';
+import { consumerName } from './events-server.js';
 
 const payload = { author: 'ann', target: 'tom', community: 'chess' };
 const UUID_V7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
@@ -384,7 +385,9 @@ describe('the notification worker', () => {
 
 describe("a consumer's name", () => {
   it('is one that NATS takes, another for each instance', () => {
-    const names = ['main', 'eu west.1', 'a>b', 'x'.repeat(100), '日本'.repeat(50)].map(consumerName);
+    const names = ['main', 'eu west.1', 'a>b', 'x'.repeat(100), '日本'.repeat(50)].map((instance) =>
+      consumerName('notifier', instance),
+    );
     expect(names.slice(0, 3)).toEqual(['notifier-main', 'notifier-eu=20west=2E1', 'notifier-a=3Eb']);
     for (const name of names) expect(name).toMatch(/^[\w=-]{1,255}$/);
     expect(new Set(names).size).toBe(names.length);

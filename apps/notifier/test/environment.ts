@@ -4,10 +4,11 @@ import { type JetStreamManager, jetstream, jetstreamManager } from '@nats-io/jet
 import { headers, type MsgHdrs } from '@nats-io/transport-node';
 import { connectPubSub, type DeadLetter, type PubSub, readDeadLetter } from '@posthorn/bus';
 import {
+  COMMUNITY_CALLS,
   HEADER,
+  INBOX_CALLS,
   type InboxUpdate,
   type ListNotificationsRequest,
-  NOTIFIER_CALLS,
   type NotificationPage,
   parseStoredSubject,
   parseTopic,
@@ -176,15 +177,15 @@ export class Environment implements AsyncDisposable {
   }
 
   list(user: string, request: Partial<ListNotificationsRequest> = {}): Promise<NotificationPage> {
-    return this.rpc.call(NOTIFIER_CALLS.listNotifications, { audience: 'acme', user, limit: 20, ...request });
+    return this.rpc.call(INBOX_CALLS.listNotifications, { audience: 'acme', user, limit: 20, ...request });
   }
 
   setManagers(community: string, users: readonly string[], audience = 'acme'): Promise<SetCommunityReply> {
-    return this.rpc.call(NOTIFIER_CALLS.setManagers, { audience, community, users });
+    return this.rpc.call(COMMUNITY_CALLS.setManagers, { audience, community, users });
   }
 
   setMembers(community: string, users: readonly string[], audience = 'acme'): Promise<SetCommunityReply> {
-    return this.rpc.call(NOTIFIER_CALLS.setMembers, { audience, community, users });
+    return this.rpc.call(COMMUNITY_CALLS.setMembers, { audience, community, users });
   }
 
   /** Rows of the notifier's schema. */

@@ -64,14 +64,8 @@ export {
   type SignReply,
   SignRequest,
 } from './rpc/auth.js';
-export {
-  ListNotificationsRequest,
-  NOTIFIER_CALLS,
-  type NotificationPage,
-  PAGE,
-  type SetCommunityReply,
-  SetCommunityRequest,
-} from './rpc/notifier.js';
+export { COMMUNITY_CALLS, type SetCommunityReply, SetCommunityRequest } from './rpc/communities.js';
+export { INBOX_CALLS, ListNotificationsRequest, type NotificationPage, PAGE } from './rpc/inbox.js';
 export {
   type AudienceRecord,
   type CreateAudienceReply,

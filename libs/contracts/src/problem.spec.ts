@@ -39,6 +39,7 @@ describe('a problem', () => {
       audience_not_found: 404,
       topic_not_found: 404,
       notification_not_found: 404,
+      dead_letter_not_found: 404,
       route_not_found: 404,
       topic_conflict: 409,
       idempotency_conflict: 409,

@@ -1,6 +1,7 @@
 import 'reflect-metadata';
 import { describe, expect, it } from '@jest/globals';
 import { RequestMethod } from '@nestjs/common';
+import { CommunitiesController } from '../faces/communities/communities.controller.js';
 import { AudienceController } from '../faces/courier/audience.controller.js';
 import { HookController } from '../faces/courier/hook.controller.js';
 import { SignController } from '../faces/courier/sign.controller.js';
@@ -8,7 +9,14 @@ import { TopicController } from '../faces/courier/topic.controller.js';
 import { InboxController } from '../faces/inbox/inbox.controller.js';
 import { OPENAPI } from './openapi.js';
 
-const controllers = [AudienceController, HookController, SignController, TopicController, InboxController];
+const controllers = [
+  AudienceController,
+  HookController,
+  SignController,
+  TopicController,
+  InboxController,
+  CommunitiesController,
+];
 
 /** `GET /v1/topic` for each handler of a controller, as Nest would route it. */
 function callsOf(controller: (typeof controllers)[number]): string[] {

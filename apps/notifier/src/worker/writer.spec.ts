@@ -5,11 +5,10 @@ import { openDatabase } from '@posthorn/database';
 import { Metrics } from '@posthorn/service';
 import fc from 'fast-check';
 import type { DataSource } from 'typeorm';
-import { type Environment, startEnvironment } from '../test/environment.js';
-import { Community, Inbox, Notification } from './entities.js';
-import { InboxReader } from './inbox.js';
-import { NotifierMetrics } from './metrics.js';
-import { Notifier1800000000000 } from './migrations/1800000000000-notifier.js';
+import { type Environment, startEnvironment } from '../../test/environment.js';
+import { InboxReader } from '../inbox/inbox-reader.js';
+import { NotifierMetrics } from '../metrics.js';
+import { ENTITIES, MIGRATIONS } from '../schema.js';
 import { external, invitationCancelled, invited, type Wanted } from './notice.js';
 import { Store } from './store.js';
 import { eventKey, Writer } from './writer.js';
@@ -58,8 +57,8 @@ describe('the writer', () => {
         await openDatabase({
           url: env.databaseUrl,
           schema: 'notifier',
-          entities: [Notification, Inbox, Community],
-          migrations: [Notifier1800000000000],
+          entities: ENTITIES,
+          migrations: MIGRATIONS,
         }),
       );
     }

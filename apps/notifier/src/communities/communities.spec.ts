@@ -1,10 +1,10 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import { openDatabase } from '@posthorn/database';
 import type { DataSource } from 'typeorm';
-import { type Environment, startEnvironment } from '../test/environment.js';
+import { type Environment, startEnvironment } from '../../test/environment.js';
+import { Store } from '../worker/store.js';
 import { Communities } from './communities.js';
 import { Community } from './entities.js';
-import { Store } from './store.js';
 
 const chess = { author: 'ann', community: 'chess' };
 

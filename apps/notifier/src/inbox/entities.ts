@@ -1,6 +1,6 @@
 import type { UserNotification } from '@posthorn/contracts';
 import { Column, Entity, PrimaryColumn } from 'typeorm';
-import type { Content } from './notice.js';
+import type { Content } from '../worker/notice.js';
 
 /** A notification of one recipient. */
 @Entity('notification')
@@ -72,24 +72,6 @@ export class Inbox {
   /** Of those neither read, nor acknowledged, nor withdrawn. */
   @Column({ name: 'unread_count', type: 'integer' })
   unreadCount!: number;
-}
-
-/** What is known of a community. */
-@Entity('community')
-export class Community {
-  @PrimaryColumn({ type: 'text' })
-  audience!: string;
-
-  @PrimaryColumn({ type: 'text' })
-  id!: string;
-
-  /** Null: not known. Known to be nobody is an empty list. */
-  @Column({ type: 'text', array: true, nullable: true })
-  managers!: string[] | null;
-
-  /** The place in the stream at which the members were last set as a whole; null: never. */
-  @Column({ name: 'members_ordinal', type: 'bigint', nullable: true })
-  membersOrdinal!: string | null;
 }
 
 /** A stored notification, without what only storage needs. */

@@ -6,10 +6,12 @@
 import { createHash } from 'node:crypto';
 import { type Bus, type BusEvent, type Delivery, type Draft, PermanentFailure } from '@posthorn/bus';
 import { EVENT_ID_LIMIT, ownTopic, PAYLOAD_LIMIT, ProblemError } from '@posthorn/contracts';
-import { databaseAway, refusedByDatabase } from './failure.js';
-import type { NotifierMetrics } from './metrics.js';
+import { databaseAway, refusedByDatabase } from '../failure.js';
+import type { NotifierMetrics } from '../metrics.js';
 import type { Wanted } from './notice.js';
-import { contentJson, type Store, type Stored, type Work } from './store.js';
+import { contentJson } from './notifications.js';
+import type { Store } from './store.js';
+import type { Stored, Work } from './work.js';
 
 /** How the notifier signs what it publishes. */
 const SOURCE = 'posthorn/notifier';

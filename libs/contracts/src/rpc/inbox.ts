@@ -1,21 +1,9 @@
-/** Calls of the notifier app (`ph-rpc.notifier.*`): the inbox, and who manages and belongs to a community. */
-import {
-  ArrayMaxSize,
-  IsArray,
-  IsBoolean,
-  IsInt,
-  IsOptional,
-  IsString,
-  Length,
-  Max,
-  Min,
-} from 'class-validator';
+/** Calls of the notifier app about inboxes (`ph-rpc.notifier.*`). */
+import { IsBoolean, IsInt, IsOptional, IsString, Length, Max, Min } from 'class-validator';
 import type { UserNotification } from '../catalogue/esn.js';
 
-export const NOTIFIER_CALLS = {
+export const INBOX_CALLS = {
   listNotifications: 'ph-rpc.notifier.list-notifications',
-  setManagers: 'ph-rpc.notifier.set-managers',
-  setMembers: 'ph-rpc.notifier.set-members',
 } as const;
 
 /** Page size of the inbox. */
@@ -56,26 +44,4 @@ export interface NotificationPage {
   readonly version: number;
   /** Null at the end. */
   readonly next_cursor: string | null;
-}
-
-/** Replaces who manages, or who belongs to, a community. */
-export class SetCommunityRequest {
-  @IsString()
-  @Length(1, 100)
-  audience!: string;
-
-  @IsString()
-  @Length(1, 255)
-  community!: string;
-
-  @IsArray()
-  @ArrayMaxSize(10_000)
-  @IsString({ each: true })
-  @Length(1, 255, { each: true })
-  users!: string[];
-}
-
-export interface SetCommunityReply {
-  readonly community: string;
-  readonly users: readonly string[];
 }

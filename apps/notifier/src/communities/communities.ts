@@ -7,8 +7,8 @@ import {
 } from '@posthorn/contracts';
 import { withTransaction } from '@posthorn/database';
 import type { DataSource } from 'typeorm';
+import { ID_BYTES } from '../worker/notice.js';
 import { Community } from './entities.js';
-import { ID_BYTES } from './notice.js';
 
 export interface CommunitiesOptions {
   readonly source: DataSource;

@@ -1,0 +1,20 @@
+import { Controller } from '@nestjs/common';
+import { MessagePattern, Payload } from '@nestjs/microservices';
+import { COMMUNITY_CALLS, type SetCommunityReply, SetCommunityRequest } from '@posthorn/contracts';
+import { Communities } from './communities.js';
+
+/** The calls about communities. */
+@Controller()
+export class CommunitiesController {
+  constructor(private readonly communities: Communities) {}
+
+  @MessagePattern(COMMUNITY_CALLS.setManagers)
+  setManagers(@Payload() request: SetCommunityRequest): Promise<SetCommunityReply> {
+    return this.communities.setManagers(request);
+  }
+
+  @MessagePattern(COMMUNITY_CALLS.setMembers)
+  setMembers(@Payload() request: SetCommunityRequest): Promise<SetCommunityReply> {
+    return this.communities.setMembers(request);
+  }
+}

@@ -1,0 +1,43 @@
+/** What the worker has to do for an event, and what became of it. */
+import type { InboxUpdate, UserNotification } from '@posthorn/contracts';
+import type { Wanted } from './notice.js';
+
+/** An event with what it wants. */
+export interface Work {
+  readonly audience: string;
+  /** At most 255 characters. */
+  readonly eventId: string;
+  /** When the event was stored, in nanoseconds since 1970: grows along the stream. */
+  readonly ordinal: bigint;
+  /** Whether the event was delivered before, and may have been stored in part or whole. */
+  readonly redelivered: boolean;
+  readonly wanted: Wanted;
+  /** The notice's content, as it is stored. */
+  readonly content: string | undefined;
+}
+
+/** A stored notification of which its recipient has yet to be told. */
+export interface Created {
+  readonly id: string;
+  readonly audience: string;
+  readonly message: UserNotification;
+}
+
+/** A withdrawn notification of which its recipient has yet to be told. */
+export interface Withdrawn {
+  /** The id of the event that tells it, not of the notification. */
+  readonly id: string;
+  readonly audience: string;
+  readonly message: InboxUpdate;
+}
+
+/** What became of an event. */
+export interface Stored {
+  /** Why the event could not be handled, while its neighbours could. */
+  failure: Error | undefined;
+  /** To be told first. */
+  readonly created: Created[];
+  readonly withdrawn: Withdrawn[];
+  /** Notifications that were not there before. */
+  written: number;
+}
