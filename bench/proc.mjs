@@ -1,5 +1,5 @@
 /** Figures of processes and of the machine, from /proc. */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 
 /** Linux gives processor time to programs in hundredths of a second, whatever the kernel's own tick. */
 const TICKS_PER_SECOND = 100;
@@ -9,10 +9,24 @@ const TICKS_PER_SECOND = 100;
  * @param {number} pid
  */
 export function cpuSeconds(pid) {
-  const stat = read(`/proc/${pid}/stat`);
-  // The program's name stands in parentheses and may hold anything.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const fields = statOf(pid);
   return (Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) / TICKS_PER_SECOND;
+}
+
+/**
+ * Processor time of a process and of all that it started, in seconds, those that have ended included.
+ * @param {number} pid
+ */
+export function treeCpuSeconds(pid) {
+  const times = (/** @type {string[]} */ fields, /** @type {number} */ from, /** @type {number} */ to) =>
+    fields.slice(from, to).reduce((sum, ticks) => sum + Number(ticks), 0) / TICKS_PER_SECOND;
+  let sum = times(statOf(pid), 11, 15);
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    const fields = statOf(Number(name));
+    if (Number(fields[1]) === pid) sum += times(fields, 11, 13);
+  }
+  return sum;
 }
 
 /**
@@ -34,6 +48,15 @@ export function machineCpuSeconds() {
 export function openFileLimit() {
   const limit = /^Max open files\s+\S+\s+(\S+)/m.exec(read('/proc/self/limits'))?.[1];
   return limit === 'unlimited' ? Number.POSITIVE_INFINITY : Number(limit ?? 0);
+}
+
+/**
+ * The fields of a process behind its name, which stands in parentheses and may hold anything.
+ * @param {number} pid
+ */
+function statOf(pid) {
+  const stat = read(`/proc/${pid}/stat`);
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
 }
 
 /** @param {string} file */

@@ -1,5 +1,5 @@
 /**
- * Preloaded into a gateway that is profiled (`--import`): SIGUSR2 begins a CPU profile, and the next one writes it into
+ * Preloaded into a process that is profiled (`--import`): SIGUSR2 begins a CPU profile, and the next one writes it into
  * the directory that the preload's URL names as `?into=`. `--cpu-prof` would hold the start and the end, too.
  */
 import { writeFileSync } from 'node:fs';
@@ -17,6 +17,6 @@ process.on('SIGUSR2', () => {
   if (running) return session.post('Profiler.start');
   session.post('Profiler.stop', (error, result) => {
     if (error) throw error;
-    writeFileSync(join(directory, `gateway-${process.pid}.cpuprofile`), JSON.stringify(result.profile));
+    writeFileSync(join(directory, `${process.pid}.cpuprofile`), JSON.stringify(result.profile));
   });
 });

@@ -1,6 +1,7 @@
 import { manyBusyTopics, manyPublishers, manyTopics, oneTopic } from './workloads/fanout.mjs';
 import { latency } from './workloads/latency.mjs';
 import { memory } from './workloads/memory.mjs';
+import { notifications } from './workloads/notifications.mjs';
 import { publish } from './workloads/publish.mjs';
 import { storm } from './workloads/storm.mjs';
 
@@ -14,4 +15,5 @@ export const workloads = [
   memory,
   storm,
   publish,
+  notifications,
 ];

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
 /** The folder of the checkout. */
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -54,4 +54,13 @@ function compiledSources() {
     .map((entry) => relative(root, join(entry.parentPath, entry.name)))
     .filter((file) => !file.startsWith(join('libs', 'testing')))
     .sort();
+}
+
+/**
+ * A module of the build. Not imported by name: what is not built yet would not type-check.
+ * @param {string} path under dist/
+ * @returns {Promise<any>}
+ */
+export function built(path) {
+  return import(pathToFileURL(join(root, 'dist', path)).href);
 }

@@ -9,7 +9,8 @@ import { startPostgresServer } from '../../tools/embedded/postgres.mjs';
 import { freePort } from '../../tools/embedded/process.mjs';
 import { signToken } from '../../tools/embedded/token.mjs';
 
-const AUDIENCE = 'bench';
+/** The tenant of all runs. */
+export const AUDIENCE = 'bench';
 const MILLION = '1000000';
 const MILLION_MILLIONS = '1000000000000';
 
@@ -24,12 +25,20 @@ const RAISED_LIMITS = {
 
 /**
  * @param {import('../contender.mjs').Place} place
- * @param {{ gateways?: number }} [options]
+ * @typedef {object} Options
+ * @property {number} [gateways]
+ * @property {boolean} [synced] whether PostgreSQL writes as in production; by default it does not wait for the disk
+ * @property {import('../../tools/checkout.mjs').AppName} [profiled] of which profiles are taken: the gateways
  */
-export async function startPosthorn(place, { gateways = 1 } = {}) {
-  const posthorn = new Posthorn(place);
+
+/**
+ * @param {import('../contender.mjs').Place} place
+ * @param {Options} [options]
+ */
+export async function startPosthorn(place, options = {}) {
+  const posthorn = new Posthorn(place, options);
   try {
-    await posthorn.start(gateways);
+    await posthorn.start();
     return posthorn;
   } catch (error) {
     await posthorn.stop();
@@ -47,27 +56,32 @@ export class Posthorn {
   /** @type {AppProcess[]} */
   #others = [];
   #place;
+  #options;
   #secrets = { jwt: secret(), key: secret() };
 
-  /** @param {import('../contender.mjs').Place} place */
-  constructor(place) {
+  /**
+   * @param {import('../contender.mjs').Place} place
+   * @param {Options} options
+   */
+  constructor(place, options) {
     this.#place = place;
+    this.#options = options;
   }
 
-  /** @param {number} gateways */
-  async start(gateways) {
+  async start() {
     const { dir } = this.#place;
+    const { gateways = 1, synced = false } = this.#options;
     const common = { removeWhenOrphaned: dir };
     [this.nats, this.#postgres] = await Promise.all([
       startNatsServer({ ...common, dir: join(dir, 'nats') }),
-      startPostgresServer({ ...common, dir: join(dir, 'postgres'), password: secret(), fast: true }),
+      startPostgresServer({ ...common, dir: join(dir, 'postgres'), password: secret(), fast: !synced }),
     ]);
     await this.#postgres.ensureDatabase('posthorn');
     for (const name of /** @type {const} */ (['auth', 'registry', 'notifier']))
       this.#others.push(await this.#app(name));
     for (let index = 0; index < gateways; index++) this.gateways.push(await this.#app('gateway', index));
     await Promise.all([...this.#others, ...this.gateways].map((app) => app.start()));
-    await this.#call('POST', '/v1/audience');
+    await this.call('POST', '/v1/audience');
   }
 
   get pids() {
@@ -79,9 +93,21 @@ export class Posthorn {
     return [...this.#others, ...this.gateways.slice(1), this.#postgres].map((process) => process?.pid ?? 0);
   }
 
+  /** @param {import('../../tools/checkout.mjs').AppName} name */
+  app(name) {
+    const app = [...this.gateways, ...this.#others].find((one) => one.name === name);
+    if (!app) throw new RangeError(`There is no ${name}`);
+    return app;
+  }
+
+  get postgres() {
+    if (!this.#postgres) throw new Error('PostgreSQL was not started');
+    return this.#postgres;
+  }
+
   /** @returns {Promise<import('../connection.mjs').Target>} good for a minute */
   async target(index = 0) {
-    const { key } = await this.#call('GET', '/v1/sign', { index });
+    const { key } = await this.call('GET', '/v1/sign', { index });
     return { dialect: 'courier', port: this.gateways[index]?.port ?? 0, path: `/ws?token=${key}` };
   }
 
@@ -106,19 +132,23 @@ export class Posthorn {
    * @param {object} message
    */
   async publish(topic, message) {
-    await this.#call('POST', '/v1/hook', { body: { topic, action: 'publish', message } });
+    await this.call('POST', '/v1/hook', { body: { topic, action: 'publish', message } });
   }
 
-  /** Begins or ends a CPU profile of the gateways, where profiles are wanted. */
+  /** Begins or ends a CPU profile of the profiled app, where profiles are wanted. */
   profile() {
     if (!this.#place.profiles) return;
-    for (const gateway of this.gateways)
-      if (gateway.alive && gateway.pid) process.kill(gateway.pid, 'SIGUSR2');
+    for (const { alive, pid } of this.#profiled) if (alive && pid) process.kill(pid, 'SIGUSR2');
+  }
+
+  get #profiled() {
+    const { profiled = 'gateway' } = this.#options;
+    return [...this.gateways, ...this.#others].filter(({ name }) => name === profiled);
   }
 
   async stop() {
-    // A profile is written when the gateway ends in order.
-    if (this.#place.profiles) await Promise.all(this.gateways.map((gateway) => gateway.stop()));
+    // A profile is written when the process ends in order.
+    if (this.#place.profiles) await Promise.all(this.#profiled.map((app) => app.stop()));
     await Promise.all([...this.gateways, ...this.#others].map((app) => app.kill()));
     await Promise.all([this.nats?.kill(), this.#postgres?.kill()]);
   }
@@ -129,6 +159,7 @@ export class Posthorn {
    */
   async #app(name, index = 0) {
     const { dir, profiles } = this.#place;
+    const { profiled = 'gateway' } = this.#options;
     const port = await freePort();
     return new AppProcess({
       name,
@@ -146,7 +177,7 @@ export class Posthorn {
         DRAIN_BUDGET: '1s',
         STREAM_MAX_BYTES: String(1024 ** 3),
         ...RAISED_LIMITS,
-        ...(profiles && name === 'gateway' && { NODE_OPTIONS: `--import=${profiler(profiles)}` }),
+        ...(profiles && name === profiled && { NODE_OPTIONS: `--import=${profiler(profiles)}` }),
       },
     });
   }
@@ -154,11 +185,11 @@ export class Posthorn {
   /**
    * @param {string} method
    * @param {string} path
-   * @param {{ index?: number, body?: object }} [options] index: of the gateway
+   * @param {{ index?: number, body?: object, role?: 'user' | 'admin' }} [options] index: of the gateway
    * @returns {Promise<any>}
    */
-  async #call(method, path, { index = 0, body } = {}) {
-    const token = await signToken(this.#secrets.jwt, { aud: AUDIENCE, sub: 'bench', role: 'user' });
+  async call(method, path, { index = 0, body, role = 'user' } = {}) {
+    const token = await signToken(this.#secrets.jwt, { aud: AUDIENCE, sub: 'bench', role });
     const response = await fetch(`${this.gateways[index]?.url}${path}`, {
       method,
       headers: { authorization: `Bearer ${token}`, ...(body && { 'content-type': 'application/json' }) },
