@@ -3,9 +3,12 @@ import { type DynamicModule, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { CustomStrategy } from '@nestjs/microservices';
 import { type DurableSubscription, JetStreamServer, SettlementFilter } from '@posthorn/bus';
-import { encodeToken } from '@posthorn/contracts';
-import { nestLogger } from '@posthorn/service';
+import { encodeToken, STREAMS } from '@posthorn/contracts';
+import { type Level, nestLogger, Routine } from '@posthorn/service';
 import type { Part, Parts } from './parts.js';
+
+/** How often a consumer's backlog is asked for, in ms. */
+const BACKLOG_MS = 5_000;
 
 @Module({})
 class EventsModule {}
@@ -13,13 +16,18 @@ class EventsModule {}
 export interface EventsOptions extends Part {
   /** The durable consumer on local events; see {@link consumerName}. */
   readonly consumer: string;
+  /** The name of its health check. */
+  readonly check: string;
+  /** Told how many events wait in the stream for it. */
+  readonly pending: Level;
 }
 
 /**
  * Gives local events of all audiences to a part's `@EventPattern` handlers, through one durable consumer that
  * the replicas of the instance share, until the service shuts down. Resolves once events flow.
  */
-export async function handleEvents({ service, config, bus }: Parts, options: EventsOptions): Promise<void> {
+export async function handleEvents(parts: Parts, options: EventsOptions): Promise<void> {
+  const { service, config, bus } = parts;
   const server = new JetStreamServer(bus, {
     name: options.consumer,
     scope: 'local',
@@ -40,6 +48,29 @@ export async function handleEvents({ service, config, bus }: Parts, options: Eve
   await events.listen();
   service.shutdown.on('finish in flight', options.consumer, () => events.close());
   await server.unwrap<DurableSubscription>().ready;
+  service.health.set(options.check, true);
+  watchBacklog(parts, options);
+  service.logger.info({ consumer: options.consumer }, 'handling events');
+}
+
+/** Asks for the consumer's backlog now and then, which also tells whether it is well. */
+function watchBacklog({ service, nats, bus }: Parts, { consumer, check, pending }: EventsOptions): void {
+  const backlog = new Routine({
+    everyMs: BACKLOG_MS,
+    retryMs: BACKLOG_MS,
+    run: async () => {
+      const { num_pending } = await bus.jsm.consumers.info(STREAMS.local.name, consumer);
+      pending.set(num_pending);
+    },
+    report: (err) => service.health.set(check, !err, err?.message),
+  });
+  const unwatch = nats.watch((connected) => connected && backlog.soon());
+  backlog.start();
+  backlog.soon();
+  service.shutdown.on('finish in flight', `backlog of ${consumer}`, () => {
+    unwatch();
+    return backlog.stop();
+  });
 }
 
 /**
