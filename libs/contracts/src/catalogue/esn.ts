@@ -2,39 +2,53 @@
 import { type Static, Type } from '@sinclair/typebox';
 import { defineTopics } from './entry.js';
 import { Id } from './ids.js';
-import { AnyObject, Nullable, ObjectType } from './shapes.js';
+import { AnyObject, described, Nullable, ObjectType } from './shapes.js';
 
 /** Milliseconds since 1970, or a date as text: producers send `Date.now()` and serialised dates. */
-const Moment = Type.Union([Type.Number(), Type.String({ minLength: 1 })]);
+const Moment = Type.Union([Type.Number(), Type.String({ minLength: 1 })], {
+  title: 'milliseconds since 1970, or a date as text',
+});
 
 const communityData = {
-  author: Id,
-  target: Id,
-  community: Id,
-  /** Goes before the managers that the platform keeps for the community. */
-  managers: Type.Optional(Type.Array(Id)),
+  author: described(Id, 'Who did it'),
+  target: described(Id, 'Whom it concerns'),
+  community: described(Id, 'Where'),
+  managers: Type.Optional(
+    Type.Array(Id, {
+      description: 'The managers of the community; goes before those that the platform keeps for it',
+    }),
+  ),
 };
 const CommunityEvent = Type.Object(communityData);
-const CommunityJoin = Type.Object({ ...communityData, actor: Type.Optional(Type.String()) });
-const MembershipEvent = Type.Object({ ...communityData, membership: Type.Optional(AnyObject) });
+const CommunityJoin = Type.Object({
+  ...communityData,
+  actor: Type.Optional(Type.String({ description: '`manager`: a manager accepted a request to join' })),
+});
+const MembershipEvent = Type.Object({
+  ...communityData,
+  membership: Type.Optional(described(AnyObject, 'The request or invitation as it is kept')),
+});
 
-const InvitationFailure = Type.Object({ invitation: AnyObject, error: Type.Unknown() });
+const InvitationFailure = Type.Object({
+  invitation: described(AnyObject, 'The invitation as it is kept'),
+  error: Type.Unknown({ description: 'What went wrong; an `Error` becomes `{name, message}`' }),
+});
 
 const MessageActivity = Type.Union([
   Type.Object({
-    verb: Type.String({ minLength: 1 }),
-    language: Type.Optional(Type.String()),
-    published: Type.Optional(Moment),
-    actor: Id,
-    object: Id,
-    target: Type.Array(Id),
+    verb: Type.String({ minLength: 1, description: 'What was done, such as `post`' }),
+    language: Type.Optional(Type.String({ description: 'Of the message' })),
+    published: Type.Optional(described(Moment, 'When')),
+    actor: described(Id, 'Who did it'),
+    object: described(Id, 'The message'),
+    target: Type.Array(Id, { description: 'Where it is shown; may be empty' }),
   }),
   Type.Object({
-    source: Id,
-    targets: Type.Array(Id),
-    message: Id,
-    date: Moment,
-    verb: Type.String({ minLength: 1 }),
+    source: described(Id, 'Who did it'),
+    targets: Type.Array(Id, { description: 'Where it is shown; may be empty' }),
+    message: described(Id, 'The message'),
+    date: described(Moment, 'When'),
+    verb: Type.String({ minLength: 1, description: 'What was done, such as `post`' }),
   }),
 ]);
 
@@ -43,24 +57,33 @@ const Label = Type.Object({ label: Type.String(), text: Type.String() });
 
 /** A user notification: one per recipient. `target` and every id are strings here, in whatever form they came. */
 export const UserNotification = Type.Object({
-  id: Type.String({ minLength: 1 }),
-  subject: Type.Object({ objectType: ObjectType('user'), id: Type.String() }),
-  verb: Label,
-  complement: Reference,
-  context: Nullable(Reference),
-  description: Nullable(Type.String()),
-  icon: Nullable(Type.Object({ objectType: ObjectType('icon'), id: Type.String() })),
-  category: Type.String(),
-  interactive: Type.Boolean(),
-  action: Type.Array(Type.Object({ url: Type.String(), display: Label })),
-  target: Type.String({ minLength: 1 }),
-  read: Type.Boolean(),
-  acknowledged: Type.Boolean(),
-  withdrawn: Type.Boolean(),
-  timestamps: Type.Object({ creation: Type.String({ format: 'date-time' }) }),
-  title: Type.Optional(Type.String()),
-  level: Type.Optional(Type.String()),
-  data: Type.Optional(Type.Unknown()),
+  id: Type.String({ minLength: 1, description: "The notification's own id" }),
+  subject: Type.Object(
+    { objectType: ObjectType('user'), id: Type.String() },
+    { description: 'Who caused it' },
+  ),
+  verb: described(Label, 'What happened, as a label to translate and as text'),
+  complement: described(Reference, 'What it is about'),
+  context: described(Nullable(Reference), 'Where it happened'),
+  description: described(Nullable(Type.String()), 'More text'),
+  icon: described(
+    Nullable(Type.Object({ objectType: ObjectType('icon'), id: Type.String() })),
+    'What to show beside it',
+  ),
+  category: Type.String({ description: 'The kind, by which clients sort and translate' }),
+  interactive: Type.Boolean({ description: 'Whether it waits for an answer of its target' }),
+  action: Type.Array(Type.Object({ url: Type.String(), display: Label }), { description: 'Links to offer' }),
+  target: Type.String({ minLength: 1, description: 'The user whose inbox it is in' }),
+  read: Type.Boolean({ description: 'Whether its target has read it' }),
+  acknowledged: Type.Boolean({ description: 'Whether its target is done with it' }),
+  withdrawn: Type.Boolean({ description: 'Whether what it says no longer holds' }),
+  timestamps: Type.Object(
+    { creation: Type.String({ format: 'date-time' }) },
+    { description: 'When it was created' },
+  ),
+  title: Type.Optional(Type.String({ description: 'As `notification:external` gave it' })),
+  level: Type.Optional(Type.String({ description: 'As `notification:external` gave it' })),
+  data: Type.Optional(Type.Unknown({ description: 'As `notification:external` gave it' })),
 });
 export type UserNotification = Static<typeof UserNotification>;
 
@@ -69,11 +92,13 @@ export type UserNotification = Static<typeof UserNotification>;
  * Of two of these, the one with the higher `version` is the newer.
  */
 export const InboxUpdate = Type.Object({
-  target: Type.String({ minLength: 1 }),
-  notification: Type.Optional(UserNotification),
-  ids: Type.Optional(Type.Array(Type.String({ minLength: 1 }))),
-  unread_count: Type.Integer({ minimum: 0 }),
-  version: Type.Integer({ minimum: 0 }),
+  target: Type.String({ minLength: 1, description: 'The user whose inbox it is' }),
+  notification: Type.Optional(described(UserNotification, 'The one that changed, where it was one')),
+  ids: Type.Optional(
+    Type.Array(Type.String({ minLength: 1 }), { description: 'Those that changed, where they were many' }),
+  ),
+  unread_count: Type.Integer({ minimum: 0, description: 'Unread ones in the inbox now' }),
+  version: Type.Integer({ minimum: 0, description: 'Grows with each change of the inbox' }),
 });
 export type InboxUpdate = Static<typeof InboxUpdate>;
 
@@ -171,7 +196,11 @@ export const esnTopics = defineTopics({
     description: 'A user has sent invitations to join a domain.',
     publishers: ['domains'],
     subscribers: [],
-    payload: Type.Object({ user: Id, domain: Id, emails: Type.Array(Type.String()) }),
+    payload: Type.Object({
+      user: described(Id, 'Who invited'),
+      domain: described(Id, 'Into which domain'),
+      emails: Type.Array(Type.String(), { description: 'Who was invited' }),
+    }),
   },
   'message:stored': {
     ...local,
@@ -186,7 +215,7 @@ export const esnTopics = defineTopics({
     description: 'A comment was added to a message; the payload is the comment.',
     publishers: [],
     subscribers: [],
-    payload: Type.Object({ inReplyTo: Type.Unknown() }),
+    payload: Type.Object({ inReplyTo: Type.Unknown({ description: 'The message that was commented on' }) }),
   },
   'message:activity': {
     ...local,
@@ -204,16 +233,17 @@ export const esnTopics = defineTopics({
     payload: Type.Object({
       target: Type.Union([Id, Type.Array(Id, { minItems: 1 })], {
         title: 'an id or a list of at least one id',
+        description: 'Who is notified',
       }),
-      action: Type.String({ minLength: 1 }),
-      author: Type.Optional(Id),
-      object: Type.Optional(Id),
-      context: Type.Optional(Id),
-      link: Type.Optional(Type.String()),
-      icon: Type.Optional(Type.String()),
-      title: Type.Optional(Type.String()),
-      level: Type.Optional(Type.String()),
-      data: Type.Optional(Type.Unknown()),
+      action: Type.String({ minLength: 1, description: "The notification's label and text" }),
+      author: Type.Optional(described(Id, 'Who caused it')),
+      object: Type.Optional(described(Id, 'What it is about; its `objectType` is kept')),
+      context: Type.Optional(described(Id, 'Where it happened; its `objectType` is kept')),
+      link: Type.Optional(Type.String({ description: 'A link to offer' })),
+      icon: Type.Optional(Type.String({ description: 'The id of an icon' })),
+      title: Type.Optional(Type.String({ description: 'Kept on the notification' })),
+      level: Type.Optional(Type.String({ description: 'Kept on the notification' })),
+      data: Type.Optional(Type.Unknown({ description: 'Kept on the notification' })),
     }),
   },
   'community:join': {

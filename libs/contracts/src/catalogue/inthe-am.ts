@@ -1,7 +1,7 @@
 /** The topics of docs/protocols/inthe-am.md. */
 import { Type } from '@sinclair/typebox';
 import { defineTopics } from './entry.js';
-import { AnyObject, Nullable, OneOf } from './shapes.js';
+import { AnyObject, described, Nullable, OneOf } from './shapes.js';
 
 const Uuid = Type.String({ format: 'uuid' });
 const DateTimeOrNull = Nullable(Type.String({ format: 'date-time' }));
@@ -17,12 +17,17 @@ const perUser = {
 const web = { ...perUser, publishers: ['web'] } as const;
 const taskd = { ...perUser, publishers: ['taskd'] } as const;
 
+/** Must be the one in the topic's name. */
+const Username = Type.String({ description: "The user, as in the topic's name" });
+const start = Type.String({ description: 'Commit of the task store before' });
+const head = Type.String({ description: 'Commit of the task store after' });
+
 const taskdClient = {
-  username: Type.String(),
-  org: Type.String(),
-  client: Type.String(),
-  ip: Type.String(),
-  port: Type.Number(),
+  username: Username,
+  org: Type.String({ description: "The user's organization in taskd" }),
+  client: Type.String({ description: 'Program and version' }),
+  ip: Type.String({ description: 'Where the client connected from' }),
+  port: Type.Number({ description: 'Its port there' }),
 };
 
 export const intheAmTopics = defineTopics({
@@ -33,47 +38,55 @@ export const intheAmTopics = defineTopics({
     subscribers: [],
     source: 'inthe-am',
     description: 'A public announcement to every user.',
-    payload: Type.Object({ title: Type.String(), message: Type.String(), system: Type.Boolean() }),
+    payload: Type.Object({
+      title: Type.String(),
+      message: Type.String({ description: 'What is announced' }),
+      system: Type.Boolean({ description: 'Whether it comes from the system itself' }),
+    }),
   },
   personal: {
     ...web,
     description: 'A message to be shown to one user.',
-    payload: Type.Object({ username: Type.String(), title: Type.String(), message: Type.String() }),
+    payload: Type.Object({
+      username: Username,
+      title: Type.String(),
+      message: Type.String({ description: 'What to show' }),
+    }),
   },
   local_sync: {
     ...web,
     description: 'The web interface has finished a synchronization with taskd.',
     payload: Type.Object({
-      username: Type.String(),
-      debounce_id: Type.String(),
-      start: Type.String(),
-      head: Type.String(),
+      username: Username,
+      debounce_id: Type.String({ description: 'Events with the same one count as one' }),
+      start,
+      head,
     }),
   },
   changed_task: {
     ...web,
     description: 'One task was changed; an operation on many tasks gives one event for each.',
     payload: Type.Object({
-      username: Type.String(),
-      start: Type.String(),
-      head: Type.String(),
+      username: Username,
+      start,
+      head,
       task_id: Uuid,
-      task_data: AnyObject,
-      changes: AnyObject,
+      task_data: described(AnyObject, 'The task as it is now'),
+      changes: described(AnyObject, 'By property: the value before and the value after'),
     }),
   },
   log_message: {
     ...web,
     description: "A line was written to the log of a user's task store, or counted again.",
     payload: Type.Object({
-      username: Type.String(),
-      md5hash: Type.String(),
-      last_seen: DateTimeOrNull,
-      created: DateTimeOrNull,
-      error: Type.Boolean(),
-      silent: Type.Boolean(),
-      message: Type.String(),
-      count: Type.Number(),
+      username: Username,
+      md5hash: Type.String({ description: 'The same for the same line' }),
+      last_seen: described(DateTimeOrNull, 'Null before the entry is saved'),
+      created: described(DateTimeOrNull, 'Null before the entry is saved'),
+      error: Type.Boolean({ description: 'Whether something went wrong' }),
+      silent: Type.Boolean({ description: 'Whether nobody is to be told' }),
+      message: Type.String({ description: 'The line' }),
+      count: Type.Number({ description: 'How often it was written' }),
     }),
   },
   incoming_mail: {
@@ -81,12 +94,14 @@ export const intheAmTopics = defineTopics({
     description: 'A mail came in for a user and was accepted as a task or rejected.',
     payload: Type.Object(
       {
-        username: Type.String(),
-        message_id: Type.Number(),
-        subject: Type.String(),
-        accepted: Type.Boolean(),
-        rejection_reason: Type.Optional(OneOf(['passlist', 'subject'])),
-        task_id: Type.Optional(Uuid),
+        username: Username,
+        message_id: Type.Number({ description: 'The stored mail' }),
+        subject: Type.String({ description: 'Its subject line' }),
+        accepted: Type.Boolean({ description: 'Whether it has become a task' }),
+        rejection_reason: Type.Optional(
+          described(OneOf(['passlist', 'subject']), 'Only of a mail that was not accepted'),
+        ),
+        task_id: Type.Optional(described(Uuid, 'The task that it has become')),
       },
       {
         if: { properties: { accepted: { const: true } } },
@@ -99,8 +114,11 @@ export const intheAmTopics = defineTopics({
     ...web,
     description: "Trello reported a change that may concern a user's task list.",
     payload: Type.Object({
-      action: Type.Object({ id: Type.String(), type: Type.String() }),
-      model: Type.Object({ id: Type.String() }),
+      action: Type.Object(
+        { id: Type.String(), type: Type.String() },
+        { description: "What happened, in Trello's words" },
+      ),
+      model: Type.Object({ id: Type.String() }, { description: 'To what: a board or a list' }),
     }),
   },
   sync: {
@@ -109,14 +127,14 @@ export const intheAmTopics = defineTopics({
     payload: Type.Object({
       action: Type.Literal('sync'),
       ...taskdClient,
-      client_key: Type.String(),
-      record_count: Type.Number(),
-      branch_point: Type.String(),
-      branch_record_count: Type.Number(),
-      delta_count: Type.Number(),
-      stored_count: Type.Number(),
-      merged_count: Type.Number(),
-      service_duration: Type.Number(),
+      client_key: Type.String({ description: 'Where the client stood: the key of its last synchronization' }),
+      record_count: Type.Number({ description: 'Records in the store' }),
+      branch_point: Type.String({ description: 'The record from which the client went on by itself' }),
+      branch_record_count: Type.Number({ description: 'Records since then' }),
+      delta_count: Type.Number({ description: 'Changes that the client sent' }),
+      stored_count: Type.Number({ description: 'Changes that were stored' }),
+      merged_count: Type.Number({ description: 'Changes that had to be merged' }),
+      service_duration: Type.Number({ description: 'Seconds that it took' }),
     }),
   },
   'taskd.certificate': {
@@ -124,9 +142,9 @@ export const intheAmTopics = defineTopics({
     description: "Taskd has decided whether it accepts a user's own certificate.",
     payload: Type.Object({
       ...taskdClient,
-      fingerprint: Type.String(),
-      certificate_recognized: Type.Boolean(),
-      certificate_accepted: Type.Boolean(),
+      fingerprint: Type.String({ description: 'Of the certificate' }),
+      certificate_recognized: Type.Boolean({ description: 'Whether it is known to be of this user' }),
+      certificate_accepted: Type.Boolean({ description: 'Whether the client may go on with it' }),
     }),
   },
 });

@@ -13,3 +13,9 @@ export const OneOf = <const T extends readonly string[]>(words: T) =>
 
 /** An object type's name, as activity streams write it: always this one word. */
 export const ObjectType = <const T extends string>(word: T): TLiteral<T> => Type.Literal(word);
+
+/** A schema with what its value means, for the documents that are made from it. */
+export const described = <T extends TSchema>(schema: T, description: string): T => ({
+  ...schema,
+  description,
+});
