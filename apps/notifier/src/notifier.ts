@@ -1,7 +1,7 @@
 import { jetstreamManager } from '@nats-io/jetstream';
 import { Kvm } from '@nats-io/kv';
 import type { NatsConnection } from '@nats-io/transport-node';
-import { JetStreamBus } from '@posthorn/bus';
+import { JetStreamBus } from '@posthorn/bus/platform';
 import { BUCKETS, STREAMS } from '@posthorn/contracts';
 import { openDatabase, watchDatabase } from '@posthorn/database';
 import { connectNats, type NatsLink, onceUntil, type Service } from '@posthorn/service';
@@ -9,9 +9,12 @@ import { answerCalls } from './calls.js';
 import { openCommunities } from './communities/communities.part.js';
 import type { NotifierConfig } from './config.js';
 import { openInbox } from './inbox/inbox.part.js';
+import { InboxUpdates } from './inbox/inbox-updates.js';
 import { NotifierMetrics } from './metrics.js';
 import type { Parts } from './parts.js';
 import { ENTITIES, MIGRATIONS } from './schema.js';
+import { startRetention } from './retention/retention.part.js';
+import { openTimeline, startTimeline } from './timeline/timeline.part.js';
 import { startWorker } from './worker/worker.part.js';
 
 /**
@@ -19,14 +22,16 @@ import { startWorker } from './worker/worker.part.js';
  * PostgreSQL and the streams keep it waiting, and in whichever order they come. The service's shutdown ends it.
  */
 export async function startNotifier(service: Service, config: NotifierConfig): Promise<void> {
-  service.health.expect('nats', 'database', 'streams', 'consumer', 'calls');
+  service.health.expect('nats', 'database', 'streams', 'consumer', 'activities', 'joins', 'calls');
   const metrics = new NotifierMetrics(service.metrics);
   const database = openStore(service, config);
   const nats = await openNats(service, config);
   const [bus, source] = await Promise.all([openBus(service, config, nats, metrics), database]);
-  const parts: Parts = { service, config, nats, bus, source, metrics };
-  await answerCalls(parts, [openInbox(parts), openCommunities(parts)]);
-  await startWorker(parts);
+  const updates = new InboxUpdates({ source, bus, logger: service.logger });
+  const parts: Parts = { service, config, nats, bus, source, updates, metrics };
+  await answerCalls(parts, [openInbox(parts), openCommunities(parts), openTimeline(parts)]);
+  await Promise.all([startWorker(parts), startTimeline(parts)]);
+  startRetention(parts);
 }
 
 async function openNats({ logger, health, shutdown }: Service, config: NotifierConfig): Promise<NatsLink> {

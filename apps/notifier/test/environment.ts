@@ -2,7 +2,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type JetStreamManager, jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { headers, type MsgHdrs } from '@nats-io/transport-node';
-import { connectPubSub, type DeadLetter, type PubSub, readDeadLetter } from '@posthorn/bus';
+import { connectPubSub, type PubSub } from '@posthorn/bus';
+import { type DeadLetter, readDeadLetter } from '@posthorn/bus/platform';
 import {
   COMMUNITY_CALLS,
   HEADER,
@@ -198,7 +199,7 @@ export class Environment implements AsyncDisposable {
   async clear(): Promise<void> {
     for (const { name } of Object.values(STREAMS)) await this.jsm.streams.purge(name);
     await this.query(
-      'TRUNCATE notifier.notification, notifier.inbox, notifier.invitation, notifier.withdrawal, ' +
+      'TRUNCATE notifier.notification, notifier.inbox, notifier.invitation, notifier.inbox_update, ' +
         'notifier.community, notifier.community_member',
     );
   }

@@ -1,6 +1,6 @@
 import { Controller } from '@nestjs/common';
 import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
-import { type EventPayload, JetStreamContext } from '@posthorn/bus';
+import { type EventPayload, JetStreamContext } from '@posthorn/bus/nest';
 import type { TopicName } from '@posthorn/contracts';
 import {
   external,

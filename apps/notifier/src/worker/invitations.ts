@@ -11,6 +11,8 @@ export interface Invitation {
   readonly cancelled: bigint;
   /** The event id of a cancel of this batch, else empty. */
   readonly cancel: string;
+  /** W3C trace context of that cancel. */
+  readonly traceparent?: string | undefined;
 }
 
 /**
@@ -23,7 +25,7 @@ export async function changeInvitations(
 ): Promise<ReadonlyMap<string, Invitation>> {
   const changes = new Map<string, Invitation>();
   const seen = new Set<string>();
-  for (const { audience, eventId, ordinal, wanted } of batch) {
+  for (const { audience, eventId, ordinal, traceparent, wanted } of batch) {
     if (!wanted.invitation) continue;
     const { kind, community, target } = wanted.invitation;
     const key = keyOf(audience, community, target);
@@ -31,7 +33,7 @@ export async function changeInvitations(
     const again = seen.has(keyOf(key, eventId));
     seen.add(keyOf(key, eventId));
     const newer = kind === 'cancelled' && !again && ordinal > change.cancelled;
-    changes.set(key, newer ? { ...change, cancelled: ordinal, cancel: eventId } : change);
+    changes.set(key, newer ? { ...change, cancelled: ordinal, cancel: eventId, traceparent } : change);
   }
   if (changes.size === 0) return changes;
   const rows = [...changes.values()];

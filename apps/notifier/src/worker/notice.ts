@@ -2,7 +2,7 @@
  * The table of docs/protocols/esn.md, "Notification worker", one function for each row: what an event wants.
  * Nothing here looks anywhere but at the payload.
  */
-import type { EventPayload } from '@posthorn/bus';
+import type { EventPayload } from '@posthorn/bus/nest';
 import { findId, idOf, ProblemError, type UserNotification } from '@posthorn/contracts';
 
 /** What a notification says: the same for each of its recipients. */
@@ -205,7 +205,7 @@ function reference(value: unknown, objectType: string): { objectType: string; id
   return { objectType: typeof own === 'string' && own !== '' ? own : objectType, id: idOf(value) };
 }
 
-function keys(member: string, values: readonly unknown[]): string[] {
+export function keys(member: string, values: readonly unknown[]): string[] {
   return [...new Set(values.map((value) => key(member, value)))];
 }
 

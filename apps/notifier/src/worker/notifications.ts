@@ -140,7 +140,7 @@ export async function insertNotifications(
       const outcome = stored[row.event]!;
       outcome.written += 1;
       if (row.withdrawn) continue;
-      inboxes.change(row.audience, row.target, 1);
+      inboxes.created(row.audience, row.target);
       outcome.created.push(createdOf(row));
     }
   }

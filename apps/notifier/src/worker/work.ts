@@ -1,5 +1,6 @@
 /** What the worker has to do for an event, and what became of it. */
-import type { InboxUpdate, UserNotification } from '@posthorn/contracts';
+import type { UserNotification } from '@posthorn/contracts';
+import type { RecordedUpdate } from '../inbox/inbox-changes.js';
 import type { Wanted } from './notice.js';
 
 /** An event with what it wants. */
@@ -11,6 +12,8 @@ export interface Work {
   readonly ordinal: bigint;
   /** Whether the event was delivered before, and may have been stored in part or whole. */
   readonly redelivered: boolean;
+  /** W3C trace context. */
+  readonly traceparent?: string | undefined;
   readonly wanted: Wanted;
   /** The notice's content, as it is stored. */
   readonly content: string | undefined;
@@ -23,21 +26,19 @@ export interface Created {
   readonly message: UserNotification;
 }
 
-/** A withdrawn notification of which its recipient has yet to be told. */
-export interface Withdrawn {
-  /** The id of the event that tells it, not of the notification. */
-  readonly id: string;
-  readonly audience: string;
-  readonly message: InboxUpdate;
+/** What became of a batch. */
+export interface Applied {
+  /** One for each event, in their order. */
+  readonly stored: readonly Stored[];
+  /** To be told after what the events have created. */
+  readonly updates: readonly RecordedUpdate[];
 }
 
 /** What became of an event. */
 export interface Stored {
   /** Why the event could not be handled, while its neighbours could. */
   failure: Error | undefined;
-  /** To be told first. */
   readonly created: Created[];
-  readonly withdrawn: Withdrawn[];
   /** Notifications that were not there before. */
   written: number;
 }

@@ -6,8 +6,14 @@ import { Writer } from './writer.js';
 
 /** Turns events into notifications until the service shuts down; resolves once it does. */
 export async function startWorker(parts: Parts): Promise<void> {
-  const { config, bus, source, metrics } = parts;
-  const writer = new Writer({ store: new Store(source), bus, metrics, batchSize: config.batchSize });
+  const { config, bus, source, updates, metrics } = parts;
+  const writer = new Writer({
+    store: new Store(source),
+    bus,
+    updates,
+    metrics,
+    batchSize: config.batchSize,
+  });
   await handleEvents(parts, {
     consumer: consumerName('notifier', config.instance),
     check: 'consumer',

@@ -4,17 +4,18 @@
  * again from where it stood, under the same ids.
  */
 import { createHash } from 'node:crypto';
-import { type Bus, type BusEvent, type Delivery, type Draft, PermanentFailure } from '@posthorn/bus';
-import { EVENT_ID_LIMIT, ownTopic, PAYLOAD_LIMIT, ProblemError } from '@posthorn/contracts';
+import { type BusEvent, type Delivery, PermanentFailure } from '@posthorn/bus';
+import type { Bus, Draft } from '@posthorn/bus/platform';
+import { EVENT_ID_LIMIT, PAYLOAD_LIMIT, ProblemError } from '@posthorn/contracts';
 import { databaseAway, refusedByDatabase } from '../failure.js';
+import type { RecordedUpdate } from '../inbox/inbox-changes.js';
+import type { InboxUpdates } from '../inbox/inbox-updates.js';
+import { draftOf } from '../inbox/telling.js';
 import type { NotifierMetrics } from '../metrics.js';
 import type { Wanted } from './notice.js';
 import { contentJson } from './notifications.js';
 import type { Store } from './store.js';
 import type { Stored, Work } from './work.js';
-
-/** How the notifier signs what it publishes. */
-const SOURCE = 'posthorn/notifier';
 
 /** What a notification has beside its content (ids, flags, time), in bytes, at most. */
 const FRAME_BYTES = 4_096;
@@ -30,14 +31,18 @@ const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 
 interface Job {
   readonly work: Work;
-  readonly traceparent: string | undefined;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
 
-/** Something that recipients are told, and the jobs that wait for it. */
+/** What became of the jobs of a batch, and what is to be told after what they have created. */
+interface Outcome {
+  readonly stored: ReadonlyMap<Job, Stored>;
+  readonly updates: readonly RecordedUpdate[];
+}
+
+/** A new notification of which its recipient is told, and the jobs that wait for it. */
 interface Telling {
-  readonly kind: 'created' | 'withdrawn';
   readonly id: string;
   readonly draft: Draft;
   readonly jobs: Set<Job>;
@@ -46,6 +51,7 @@ interface Telling {
 export interface WriterOptions {
   readonly store: Store;
   readonly bus: Pick<Bus, 'publish'>;
+  readonly updates: InboxUpdates;
   readonly metrics: NotifierMetrics;
   /** Events in one transaction at most. */
   readonly batchSize: number;
@@ -65,17 +71,18 @@ export class Writer {
    * `unavailable` where database or bus are away, PermanentFailure where another try cannot help.
    */
   async write(event: BusEvent, delivery: Delivery, wanted: Wanted): Promise<void> {
+    const traceparent = TRACEPARENT.test(event.traceparent ?? '') ? event.traceparent : undefined;
     const work: Work = {
       audience: event.audience,
       eventId: eventKey(event.id),
       ordinal: delivery.storedAt,
-      redelivered: delivery.tries > 1,
+      redelivered: delivery.tries > 1 || delivery.redriven,
+      traceparent,
       wanted,
       content: contentOf(wanted),
     };
-    const traceparent = TRACEPARENT.test(event.traceparent ?? '') ? event.traceparent : undefined;
     return new Promise((resolve, reject) => {
-      this.#queue.push({ work, traceparent, resolve, reject });
+      this.#queue.push({ work, resolve, reject });
       if (!this.#running) void this.#run();
     });
   }
@@ -113,39 +120,39 @@ export class Writer {
   }
 
   /** Stores a batch; where one event spoils it, halves find out which, and its neighbours are stored. */
-  async #store(batch: readonly Job[]): Promise<Map<Job, Stored>> {
+  async #store(batch: readonly Job[]): Promise<Outcome> {
     try {
-      const stored = await this.#options.store.apply(batch.map(({ work }) => work));
+      const { stored, updates } = await this.#options.store.apply(batch.map(({ work }) => work));
       this.#options.metrics.written.inc(stored.reduce((sum, { written }) => sum + written, 0));
-      return new Map(batch.map((job, i) => [job, stored[i]!]));
+      return { stored: new Map(batch.map((job, i) => [job, stored[i]!])), updates };
     } catch (error) {
       const away = databaseAway(error);
       if (!away && batch.length > 1) {
         const middle = Math.ceil(batch.length / 2);
         const first = await this.#store(batch.slice(0, middle));
         const second = await this.#store(batch.slice(middle));
-        return new Map([...first, ...second]);
+        return {
+          stored: new Map([...first.stored, ...second.stored]),
+          updates: [...first.updates, ...second.updates],
+        };
       }
       for (const job of batch) job.reject(away ?? refusedByDatabase(error) ?? error);
-      return new Map();
+      return { stored: new Map(), updates: [] };
     }
   }
 
   /** Tells the recipients, notes that they were told, and settles the jobs. Never rejects. */
-  async #tell(stored: ReadonlyMap<Job, Stored>): Promise<void> {
+  async #tell({ stored, updates }: Outcome): Promise<void> {
     const failures = new Map<Job, unknown>();
     try {
       for (const [job, { failure }] of stored) if (failure) failures.set(job, failure);
-      const { created, withdrawn } = tellings(stored);
       const began = performance.now();
-      const told = await this.#publish(created, failures);
-      // Never ahead of the invite: a client would show as open what it hears of last.
-      const ready = withdrawn.filter(({ jobs }) => ![...jobs].some((job) => failures.has(job)));
-      told.push(...(await this.#publish(ready, failures)));
+      const told = await this.#publish(tellings(stored), failures);
       if (told.length > 0) {
         this.#options.metrics.emitSeconds.observe((performance.now() - began) / 1_000);
-        await this.#options.store.markEmitted(idsOf(told, 'created'), idsOf(told, 'withdrawn'));
+        await this.#options.store.markEmitted(told.map(({ id }) => id));
       }
+      await this.#options.updates.announce(updates);
     } catch (error) {
       for (const job of stored.keys()) job.reject(databaseAway(error) ?? error);
       return;
@@ -185,50 +192,21 @@ export class Writer {
 }
 
 /** What all jobs of a batch have to tell, each once: two events of one id share their notifications. */
-function tellings(stored: ReadonlyMap<Job, Stored>): Record<Telling['kind'], Telling[]> {
-  const created = new Map<string, Telling>();
-  const withdrawn = new Map<string, Telling>();
-  for (const [job, outcome] of stored) {
-    for (const { id, audience, message } of outcome.created) {
-      add(created, job, 'created', id, audience, message);
-    }
-    for (const { id, audience, message } of outcome.withdrawn) {
-      add(withdrawn, job, 'withdrawn', id, audience, message);
+function tellings(stored: ReadonlyMap<Job, Stored>): Telling[] {
+  const tellings = new Map<string, Telling>();
+  for (const [job, { created }] of stored) {
+    for (const { id, audience, message } of created) {
+      const known = tellings.get(id);
+      if (known) {
+        known.jobs.add(job);
+        continue;
+      }
+      const { traceparent } = job.work;
+      const draft = draftOf({ topic: 'usernotification:created', id, audience, message, traceparent });
+      tellings.set(id, { id, draft, jobs: new Set([job]) });
     }
   }
-  return { created: [...created.values()], withdrawn: [...withdrawn.values()] };
-}
-
-function add(
-  all: Map<string, Telling>,
-  job: Job,
-  kind: Telling['kind'],
-  id: string,
-  audience: string,
-  message: { readonly target: string },
-): void {
-  const known = all.get(id);
-  if (known) {
-    known.jobs.add(job);
-    return;
-  }
-  const name = kind === 'created' ? 'usernotification:created' : 'usernotification:updated';
-  const draft: Draft = {
-    audience,
-    topic: ownTopic(name, message.target),
-    scope: 'global',
-    message,
-    principal: SOURCE,
-    source: SOURCE,
-    id,
-    idempotencyKey: id,
-    ...(job.traceparent ? { traceparent: job.traceparent } : {}),
-  };
-  all.set(id, { kind, id, draft, jobs: new Set([job]) });
-}
-
-function idsOf(told: readonly Telling[], kind: Telling['kind']): string[] {
-  return told.filter((telling) => telling.kind === kind).map(({ id }) => id);
+  return [...tellings.values()];
 }
 
 /** An event's id as part of a key: a foreign publisher may have sent any text. */

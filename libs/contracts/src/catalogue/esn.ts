@@ -88,17 +88,37 @@ export const UserNotification = Type.Object({
 export type UserNotification = Static<typeof UserNotification>;
 
 /**
- * A change of an inbox: `notification` where one changed, `ids` where many did, and the inbox as it is now.
- * Of two of these, the one with the higher `version` is the newer.
+ * A change of an inbox: `notification` where one changed by its name, `ids` where a call or the platform changed
+ * several, and the inbox as it is right after it. Of two of these, the one with the higher `version` is the newer.
  */
 export const InboxUpdate = Type.Object({
   target: Type.String({ minLength: 1, description: 'The user whose inbox it is' }),
-  notification: Type.Optional(described(UserNotification, 'The one that changed, where it was one')),
-  ids: Type.Optional(
-    Type.Array(Type.String({ minLength: 1 }), { description: 'Those that changed, where they were many' }),
+  change: Type.Optional(
+    Type.Union(
+      [
+        Type.Literal('read'),
+        Type.Literal('unread'),
+        Type.Literal('acknowledged'),
+        Type.Literal('unacknowledged'),
+        Type.Literal('withdrawn'),
+        Type.Literal('removed'),
+      ],
+      { description: 'What became of them' },
+    ),
   ),
-  unread_count: Type.Integer({ minimum: 0, description: 'Unread ones in the inbox now' }),
-  version: Type.Integer({ minimum: 0, description: 'Grows with each change of the inbox' }),
+  notification: Type.Optional(
+    described(UserNotification, 'The one that changed, as it is now, where one was named'),
+  ),
+  ids: Type.Optional(
+    Type.Array(Type.String({ minLength: 1 }), {
+      description: 'Those that changed, where a call or the platform changed several',
+    }),
+  ),
+  unread_count: Type.Integer({ minimum: 0, description: 'Unread ones in the inbox right after it' }),
+  version: Type.Integer({
+    minimum: 0,
+    description: 'Grows by one with each usernotification:created and :updated of the inbox',
+  }),
 });
 export type InboxUpdate = Static<typeof InboxUpdate>;
 
