@@ -5,7 +5,9 @@ import { isUnavailable } from '@posthorn/database';
 /** Nobody has said who manages the community: the event waits for that as a dead letter. */
 export class ManagersUnknown extends PermanentFailure {
   constructor(community: string) {
-    super('managers_unknown', `The managers of the community ${JSON.stringify(community)} are not known`);
+    super('managers_unknown', `The managers of the community ${JSON.stringify(community)} are not known`, {
+      waitsFor: community,
+    });
   }
 }
 

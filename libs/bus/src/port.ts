@@ -146,6 +146,11 @@ export interface Delivery {
   readonly tries: number;
   /** When the stream stored the event, in nanoseconds since 1970: grows along the stream. */
   readonly storedAt: bigint;
+  /**
+   * Whether this consumer gave the event up before, and was told to take it once more. The event is as it was,
+   * with its own id, position and time; `tries` counts from 1 again.
+   */
+  readonly redriven: boolean;
 }
 
 export interface DurableOptions {
@@ -163,7 +168,10 @@ export interface DurableOptions {
    * while two versions of a service run side by side, the older one skips what only the newer one handles.
    */
   readonly filters: readonly string[];
-  /** How many events may be in work at once in all processes together. Default 512. */
+  /**
+   * How many events may be in work at once in all processes together. Default 512. Redriven ones are as many
+   * again at most, and one process never has more than this of both.
+   */
   readonly maxInFlight?: number;
   /** Milliseconds after which an event whose process died is given to another. Default 30,000. */
   readonly ackWait?: number;

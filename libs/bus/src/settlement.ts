@@ -4,15 +4,22 @@
  */
 import { ProblemError } from '@posthorn/contracts';
 
+export interface PermanentFailureOptions extends ErrorOptions {
+  /** What would mend it, told by the consumer for whoever redrives its dead letters: a community's id, … */
+  readonly waitsFor?: string;
+}
+
 /** A failure that another try cannot mend. The reason goes into the dead letter. */
 export class PermanentFailure extends Error {
   /** A short code for whoever lists dead letters: `payload_invalid`, `managers_unknown`, … */
   readonly code: string;
+  readonly waitsFor: string | undefined;
 
-  constructor(code: string, reason: string, options?: ErrorOptions) {
+  constructor(code: string, reason: string, options: PermanentFailureOptions = {}) {
     super(reason, options);
     this.name = 'PermanentFailure';
     this.code = code;
+    this.waitsFor = options.waitsFor;
   }
 }
 
@@ -25,7 +32,7 @@ export type Settlement =
   | { readonly kind: 'retry'; readonly delay: number }
   /** Not the event's fault: it keeps its place and is tried again for as long as it takes. Counts as no try. */
   | { readonly kind: 'hold' }
-  | { readonly kind: 'dead'; readonly code: string; readonly reason: string };
+  | { readonly kind: 'dead'; readonly code: string; readonly reason: string; readonly waitsFor?: string };
 
 /** The settlement of an event whose handler succeeded. */
 export const DONE: Settlement = { kind: 'ack' };
@@ -48,7 +55,10 @@ export function settleFailure(
   tries: number,
   backoff: readonly number[] = BACKOFF,
 ): Settlement {
-  if (error instanceof PermanentFailure) return { kind: 'dead', code: error.code, reason: error.message };
+  if (error instanceof PermanentFailure) {
+    const { code, message: reason, waitsFor } = error;
+    return { kind: 'dead', code, reason, ...(waitsFor === undefined ? {} : { waitsFor }) };
+  }
   const delay = backoff[tries - 1];
   if (error instanceof ProblemError) {
     // A database or a peer that is away says nothing about the event: an outage of an hour must not turn

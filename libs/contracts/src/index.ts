@@ -1,8 +1,17 @@
 /** What everybody agrees on: topics, subjects, positions, principals, permissions, errors, calls between apps. */
+export {
+  asyncApiDocument,
+  type DescribedTopic,
+  type DocumentContent,
+  describeCatalogue,
+  describeRegistered,
+} from './asyncapi/document.js';
 export type { Access, CatalogueEntry, Parameter } from './catalogue/entry.js';
 export { InboxUpdate, UserNotification } from './catalogue/esn.js';
+export { EXAMPLES } from './catalogue/examples.js';
 export { findId, Id, idOf } from './catalogue/ids.js';
 export { CATALOGUE, type PayloadOf, type TopicName } from './catalogue/index.js';
+export { type Rule, rulesOf, subjectsOf, templateName } from './catalogue/words.js';
 export { CLOSE, type Close } from './close-code.js';
 export {
   EVENT_ID_LIMIT,
@@ -17,6 +26,7 @@ export {
   assertPrivileged,
   filtersFor,
   isPattern,
+  mayPublish,
   mayReceive,
   parseTarget,
   type Target,
@@ -65,6 +75,16 @@ export {
   SignRequest,
 } from './rpc/auth.js';
 export { COMMUNITY_CALLS, type SetCommunityReply, SetCommunityRequest } from './rpc/communities.js';
+export {
+  DEAD_LETTER_CALLS,
+  type DeadLetterItem,
+  type DeadLetterPage,
+  DeadLetterRequest,
+  type DeadLetterView,
+  ListDeadLettersRequest,
+  type RedriveReply,
+  RedriveRequest,
+} from './rpc/dead-letters.js';
 export { INBOX_CALLS, ListNotificationsRequest, type NotificationPage, PAGE } from './rpc/inbox.js';
 export {
   type AudienceRecord,
@@ -84,6 +104,16 @@ export {
   USAGE_PAGE,
   Usage,
 } from './rpc/registry.js';
+export {
+  CountUnreadTimelineRequest,
+  ListTimelineRequest,
+  SeeTimelineRequest,
+  TIMELINE_CALLS,
+  type TimelineItem,
+  type TimelinePage,
+  type TimelineSeen,
+  UNREAD_LIMIT,
+} from './rpc/timeline.js';
 export {
   checkForCatalogue,
   checkTenantSchema,
@@ -114,6 +144,8 @@ export {
   NO_KEY,
   parseEphemeralSubject,
   parseStoredSubject,
+  redriveFilter,
+  redriveSubject,
   revocationKey,
   type Scope,
   STREAMS,

@@ -101,7 +101,7 @@ export function decodePath(
 export const STREAMS = {
   global: { name: 'PH_GLOBAL', subjects: 'ph.*.global.>' },
   local: { name: 'PH_LOCAL', subjects: 'ph.*.local.>' },
-  dead: { name: 'PH_DEAD', subjects: 'ph-dead.>' },
+  dead: { name: 'PH_DEAD', subjects: 'ph-dead.>', redrives: 'ph-redrive.>' },
 } as const;
 
 /** KV buckets. Each is a projection that its owner can rebuild from PostgreSQL. */
@@ -184,6 +184,19 @@ export function parseStoredSubject(subject: string): StoredSubject | undefined {
 /** The subject of a consumer's dead letters. */
 export function deadLetterSubject(consumer: string): string {
   return `ph-dead.${encodeToken(consumer)}`;
+}
+
+/**
+ * The subjects of what is given to a consumer once more: `ph-redrive.<scope>.<consumer>.>`. Consumers are told
+ * apart by their stream too, where two may have one name.
+ */
+export function redriveFilter(scope: Scope, consumer: string): string {
+  return `ph-redrive.${scope}.${encodeToken(consumer)}.>`;
+}
+
+/** The subject of one redrive: of a dead letter, for the n-th time. */
+export function redriveSubject(scope: Scope, consumer: string, letter: string, n: number): string {
+  return bounded(`ph-redrive.${scope}.${encodeToken(consumer)}.${encodeToken(letter)}.${n}`);
 }
 
 /** KV key of an audience in `ph-topics`. */

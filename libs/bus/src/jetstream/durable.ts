@@ -1,4 +1,5 @@
 /** Durable consumers: each stored event to one of the processes that share a name, until it is settled. */
+import { hash } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -16,17 +17,25 @@ import { type NatsConnection, nanos } from '@nats-io/transport-node';
 import {
   encodeToken,
   matchesFilter,
-  ProblemError,
   parseStoredSubject,
+  redriveFilter,
+  type Scope,
   STREAMS,
   storedSubject,
 } from '@posthorn/contracts';
-import { storeDeadLetter } from '../dead-letters.js';
+import {
+  ownHeaders,
+  readPlace,
+  type StoredEvent,
+  type StoredPlace,
+  storeDeadLetter,
+} from '../dead-letters.js';
 import type { BusObserver, DurableHandler, DurableOptions, DurableSubscription } from '../port.js';
 import { DONE, holdDelay, PermanentFailure, type Settlement, settleFailure } from '../settlement.js';
 import type { Epochs } from './epochs.js';
 import { type EventReader, isRejection, type Rejection } from './event-reader.js';
 import { headersOf } from './headers.js';
+import { Intake } from './intake.js';
 
 export interface DurableParts {
   readonly nc: NatsConnection;
@@ -42,12 +51,15 @@ export interface DurableParts {
 
 const DEFAULT_IN_FLIGHT = 512;
 const DEFAULT_ACK_WAIT = 30_000;
-/** The pause before a failed binding is tried again, in milliseconds. */
-const PAUSE = 500;
 /** How long one pull lasts, in milliseconds: a consumer that is gone is noticed after two silent halves of it. */
 const PULL = 10_000;
+/** The same for redrives, which are rare: a service may have many consumers. */
+const REDRIVE_PULL = 60_000;
+/** Redrives that one process asks for at a time. */
+const REDRIVES = 32;
 /** How long a closing consumer waits for the server to have its last settlements, in milliseconds. */
 const FLUSH = 2_000;
+
 /** @throws RangeError without a filter: the consumer would take, and acknowledge, everything */
 export function consumeDurably(
   parts: DurableParts,
@@ -58,41 +70,52 @@ export function consumeDurably(
   return new DurableConsumer(parts, options, handler);
 }
 
+/** A message of either consumer, and the event that it brings. */
+interface Incoming {
+  readonly message: JsMsg;
+  readonly place: StoredPlace;
+  /** Whether the event was given up before. */
+  readonly redriven: boolean;
+}
+
 class DurableConsumer implements DurableSubscription {
   readonly ready: Promise<void>;
   readonly #parts: DurableParts;
   readonly #options: DurableOptions;
   readonly #handler: DurableHandler;
   readonly #inFlight = new Map<JsMsg, Promise<void>>();
+  readonly #slots: Slots;
   readonly #ackWait: number;
   readonly #closing = new AbortController();
-  readonly #running: Promise<void>;
-  #messages: ConsumerMessages | undefined;
+  readonly #events: Intake;
+  #redrives: Intake | undefined;
 
   constructor(parts: DurableParts, options: DurableOptions, handler: DurableHandler) {
     this.#parts = parts;
     this.#options = options;
     this.#handler = handler;
     this.#ackWait = options.ackWait ?? DEFAULT_ACK_WAIT;
+    this.#slots = new Slots(this.#maxInFlight);
     // Every event that is held listens for the end.
     setMaxListeners(0, this.#closing.signal);
-    let bound = () => {};
-    let ended = () => {};
-    this.ready = new Promise((resolve, reject) => {
-      bound = resolve;
-      ended = () => reject(new ProblemError('unavailable', 'The subscription was closed'));
-    });
-    this.ready.catch(() => {});
-    this.#closing.signal.addEventListener('abort', ended);
-    this.#running = this.#run(bound).finally(ended);
+    // An event in work keeps its place: a slow database must not make the server give it to another process.
+    const working = setInterval(() => this.#keepWorking(), this.#ackWait / 3);
+    working.unref();
+    this.#events = this.#takeEvents();
+    this.ready = this.#events.bound;
+    // Not before the name is known to be ours: then its redrives are ours, too.
+    this.ready.then(
+      () => {
+        if (!this.#isClosing) this.#redrives = this.#takeRedrives();
+      },
+      () => {},
+    );
+    void this.#events.over.then(() => this.#idle()).then(() => clearInterval(working));
   }
 
   async close(): Promise<void> {
     this.#closing.abort();
-    this.#messages?.stop();
-    // Without messages it is binding, perhaps to a server that is away: it ends by itself.
-    if (this.#messages) await this.#running;
-    await Promise.all(this.#inFlight.values());
+    await this.#idle();
     const { nc } = this.#parts;
     if (nc.isClosed()) return;
     await Promise.race([nc.flush().catch(() => {}), sleep(FLUSH, undefined, { ref: false })]);
@@ -102,55 +125,64 @@ class DurableConsumer implements DurableSubscription {
     return this.#closing.signal.aborted;
   }
 
-  /** Binds and takes events until closed; binds again when stream or consumer went away. */
-  async #run(bound: () => void): Promise<void> {
-    const { log, nc } = this.#parts;
-    // An event in work keeps its place: a slow database must not make the server give it to another process.
-    const working = setInterval(() => this.#keepWorking(), this.#ackWait / 3);
-    working.unref();
-    let complained = false;
-    while (!this.#isClosing && !nc.isClosed()) {
-      try {
-        this.#messages = await this.#bind();
-        if (this.#isClosing) {
-          this.#messages.stop();
-          break;
-        }
-        bound();
-        if (complained) log('info', 'consumer bound', { consumer: this.#options.name });
-        complained = false;
-        for await (const message of this.#messages) {
-          if (this.#isClosing) message.nak();
-          else this.#work(message);
-        }
-      } catch (error) {
-        if (!complained && !this.#isClosing) {
-          log('warn', 'waiting for the consumer', { consumer: this.#options.name, error: String(error) });
-        }
-        complained = true;
-      }
-      this.#messages = undefined;
-      await this.#pause(PAUSE);
-    }
-    await Promise.all(this.#inFlight.values());
-    clearInterval(working);
+  get #maxInFlight(): number {
+    return this.#options.maxInFlight ?? DEFAULT_IN_FLIGHT;
   }
 
-  async #bind(): Promise<ConsumerMessages> {
+  get #limits() {
+    return { ack_wait: nanos(this.#ackWait), max_ack_pending: this.#maxInFlight };
+  }
+
+  /** Resolves, once it is closing, when nothing is in work any more. */
+  async #idle(): Promise<void> {
+    await Promise.all([this.#events.idle(), this.#redrives?.idle()]);
+    await Promise.all(this.#inFlight.values());
+  }
+
+  #takeEvents(): Intake {
+    return this.#intake(
+      'consumer',
+      () => this.#bindEvents(),
+      (message) => this.#work({ message, place: placeOf(message), redriven: false }),
+    );
+  }
+
+  #takeRedrives(): Intake {
+    return this.#intake(
+      'redrives',
+      () => this.#bindRedrives(),
+      (message) => {
+        const place = readPlace(headersOf(message));
+        if (place) this.#work({ message, place, redriven: true });
+        else message.term();
+      },
+    );
+  }
+
+  #intake(what: string, bind: () => Promise<ConsumerMessages>, take: (message: JsMsg) => void): Intake {
+    const { nc, log } = this.#parts;
+    const consumer = this.#options.name;
+    const report = (error?: unknown) => {
+      if (error === undefined) log('info', `${what} bound`, { consumer });
+      else log('warn', `waiting for the ${what}`, { consumer, error: String(error) });
+    };
+    return new Intake({ nc, signal: this.#closing.signal, bind, take, report });
+  }
+
+  async #bindEvents(): Promise<ConsumerMessages> {
     const { js, jsm } = this.#parts;
-    const { scope, maxInFlight = DEFAULT_IN_FLIGHT } = this.#options;
+    const { name, scope } = this.#options;
     const stream = STREAMS[scope].name;
-    const limits = { ack_wait: nanos(this.#ackWait), max_ack_pending: maxInFlight };
-    const current = await this.#current(stream);
+    const current = await this.#current(stream, name);
     const filter = this.#filterSubject(current?.config.filter_subject);
     if (current && current.config.filter_subject === filter) {
-      await jsm.consumers.update(stream, this.#options.name, limits);
+      await jsm.consumers.update(stream, name, this.#limits);
     } else {
       // Seen on 2.9: a consumer takes another filter and then delivers nothing. It is made anew where it stood.
-      if (current) await jsm.consumers.delete(stream, this.#options.name);
+      if (current) await jsm.consumers.delete(stream, name);
       await jsm.consumers.add(stream, {
-        ...limits,
-        durable_name: this.#options.name,
+        ...this.#limits,
+        durable_name: name,
         ack_policy: AckPolicy.Explicit,
         max_deliver: -1,
         filter_subject: filter,
@@ -159,18 +191,55 @@ class DurableConsumer implements DurableSubscription {
           : { deliver_policy: DeliverPolicy.All }),
       });
     }
-    const consumer = await js.consumers.get(stream, this.#options.name);
-    return consumer.consume({ max_messages: maxInFlight, expires: PULL, abort_on_missing_resource: true });
+    const consumer = await js.consumers.get(stream, name);
+    return consumer.consume({
+      max_messages: this.#maxInFlight,
+      expires: PULL,
+      abort_on_missing_resource: true,
+    });
   }
 
-  async #current(stream: string): Promise<ConsumerInfo | undefined> {
+  async #bindRedrives(): Promise<ConsumerMessages> {
+    const { js, jsm } = this.#parts;
+    const { scope } = this.#options;
+    const stream = STREAMS.dead.name;
+    const name = redriveConsumer(scope, this.#options.name);
+    if (await this.#current(stream, name)) {
+      await jsm.consumers.update(stream, name, this.#limits);
+    } else {
+      await jsm.consumers.add(stream, {
+        ...this.#limits,
+        durable_name: name,
+        ack_policy: AckPolicy.Explicit,
+        max_deliver: -1,
+        filter_subject: redriveFilter(scope, this.#options.name),
+        deliver_policy: DeliverPolicy.All,
+      });
+    }
+    const consumer = await js.consumers.get(stream, name);
+    return consumer.consume({
+      max_messages: Math.min(REDRIVES, this.#maxInFlight),
+      expires: REDRIVE_PULL,
+      abort_on_missing_resource: true,
+    });
+  }
+
+  async #current(stream: string, name: string): Promise<ConsumerInfo | undefined> {
     try {
-      return await this.#parts.jsm.consumers.info(stream, this.#options.name);
+      return await this.#parts.jsm.consumers.info(stream, name);
     } catch (error) {
       if (error instanceof JetStreamApiError && error.code === JetStreamApiCodes.ConsumerNotFound)
         return undefined;
       throw error;
     }
+  }
+
+  /** What stands before the path in the subjects of this consumer's events. */
+  get #place(): string {
+    const { audience, scope } = this.#options;
+    const prefix = storedSubject('x', scope, this.#parts.instance, '').split('.');
+    prefix[1] = audience === null ? '*' : encodeToken(audience);
+    return prefix.join('.');
   }
 
   /**
@@ -179,10 +248,8 @@ class DurableConsumer implements DurableSubscription {
    * one replaces the other, do not take turns at changing it.
    */
   #filterSubject(current: string | undefined): string {
-    const { audience, scope, filters } = this.#options;
-    const prefix = storedSubject('x', scope, this.#parts.instance, '').split('.');
-    prefix[1] = audience === null ? '*' : encodeToken(audience);
-    const place = prefix.join('.');
+    const { filters } = this.#options;
+    const place = this.#place;
     if (current === undefined) return place + commonFilter(filters);
     if (!current.startsWith(place)) {
       throw new Error(`The consumer ${this.#options.name} is another's: it listens on ${current}`);
@@ -190,48 +257,58 @@ class DurableConsumer implements DurableSubscription {
     return place + commonFilter([current.slice(place.length), ...filters]);
   }
 
-  #work(message: JsMsg): void {
-    const work = this.#handle(message)
+  #work(incoming: Incoming): void {
+    const { message } = incoming;
+    const work = this.#handle(incoming)
       .catch((error) => {
-        this.#parts.log('error', 'settlement failed', { ...this.#place(message), error: String(error) });
+        this.#parts.log('error', 'settlement failed', { ...this.#where(incoming), error: String(error) });
         message.nak(1_000);
       })
       .finally(() => this.#inFlight.delete(message));
     this.#inFlight.set(message, work);
   }
 
-  async #handle(message: JsMsg): Promise<void> {
+  async #handle(incoming: Incoming): Promise<void> {
     const { observer } = this.#parts;
-    let settlement = await this.#try(message);
+    let settlement = await this.#try(incoming);
     // Held here and not given back: each delivery counts as a try, and an outage must not use them up.
     for (let times = 0; settlement.kind === 'hold' && !this.#isClosing; times++) {
       observer.settled('hold');
       await this.#pause(holdDelay(times, this.#options.backoff));
-      if (!this.#isClosing) settlement = await this.#try(message);
+      if (!this.#isClosing) settlement = await this.#try(incoming);
     }
-    await this.#settle(message, settlement);
+    await this.#settle(incoming, settlement);
     observer.settled(settlement.kind);
   }
 
-  async #try(message: JsMsg): Promise<Settlement> {
-    const { reader, epochs } = this.#parts;
-    const { filters, scope, backoff } = this.#options;
+  async #try({ message, place, redriven }: Incoming): Promise<Settlement> {
+    const { reader } = this.#parts;
+    const { filters, backoff } = this.#options;
     const tries = message.info.deliveryCount;
+    const free = this.#slots.take();
+    if (free) await free;
     try {
-      const source = parseStoredSubject(message.subject);
-      if (!source || !filters.some((filter) => matchesFilter(filter, source.path))) return DONE;
-      const position = { epoch: epochs.of(scope), sequence: message.seq };
+      const source = parseStoredSubject(place.subject);
+      if (!source || !filters.some((filter) => matchesFilter(filter, source.path))) {
+        // Skipped as others are, what somebody asked for once more would be lost without a word.
+        if (redriven) throw new PermanentFailure('topic_unhandled', 'The consumer does not handle the topic');
+        return DONE;
+      }
+      const position = { epoch: this.#epochOf(place), sequence: place.sequence };
       const event = reader.read(source, position, headersOf(message), message.data);
       if (isRejection(event)) throw rejected(event);
-      await this.#handler(event, { tries, storedAt: message.timestampNanos });
+      await this.#handler(event, { tries, storedAt: place.storedAt, redriven });
       return DONE;
     } catch (error) {
       return settleFailure(error, tries, backoff);
+    } finally {
+      this.#slots.free();
     }
   }
 
-  async #settle(message: JsMsg, settlement: Settlement): Promise<void> {
+  async #settle(incoming: Incoming, settlement: Settlement): Promise<void> {
     const { js, log } = this.#parts;
+    const { message, place } = incoming;
     switch (settlement.kind) {
       case 'ack':
         return message.ack();
@@ -241,26 +318,77 @@ class DurableConsumer implements DurableSubscription {
         return message.nak();
       case 'dead': {
         const tries = message.info.deliveryCount;
+        const event: StoredEvent = {
+          ...place,
+          epoch: this.#epochOf(place),
+          headers: ownHeaders(headersOf(message)),
+          payload: message.data,
+        };
         // Stored first, settled second: a crash in between stores it again under the same id.
-        await storeDeadLetter(js, this.#options.name, message, { ...settlement, tries });
+        await storeDeadLetter(js, this.#options.name, event, { ...settlement, tries });
         message.term();
-        log('warn', 'dead letter', { ...this.#place(message), code: settlement.code, tries });
+        log('warn', 'dead letter', { ...this.#where(incoming), code: settlement.code, tries });
       }
     }
+  }
+
+  /** @throws ProblemError `unavailable` while the epochs are not known */
+  #epochOf({ epoch }: StoredPlace): string {
+    return epoch || this.#parts.epochs.of(this.#options.scope);
   }
 
   #keepWorking(): void {
     for (const message of this.#inFlight.keys()) message.working();
   }
 
-  #place(message: JsMsg): Record<string, unknown> {
-    return { consumer: this.#options.name, stream: message.info.stream, sequence: message.seq };
+  #where({ place: { stream, sequence, redrives } }: Incoming): Record<string, unknown> {
+    return { consumer: this.#options.name, stream, sequence, ...(redrives > 0 && { redrives }) };
   }
 
   /** Waits, or ends at once when closed. */
   async #pause(delay: number): Promise<void> {
     await sleep(delay, undefined, { signal: this.#closing.signal }).catch(() => {});
   }
+}
+
+/** How many events are with the handler: new and redriven ones together. */
+class Slots {
+  #free: number;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(count: number) {
+    this.#free = count;
+  }
+
+  /** Undefined where there is one at once. */
+  take(): Promise<void> | undefined {
+    if (this.#free > 0) {
+      this.#free -= 1;
+      return undefined;
+    }
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  free(): void {
+    const next = this.#waiting.shift();
+    if (next) next();
+    else this.#free += 1;
+  }
+}
+
+function placeOf(message: JsMsg): StoredPlace {
+  const { stream, streamSequence: sequence } = message.info;
+  const { subject, timestampNanos: storedAt } = message;
+  return { subject, stream, epoch: '', sequence, storedAt, redrives: 0 };
+}
+
+/**
+ * The consumer of redrives, beside a consumer of events. Those of both streams are in one, and a name may be as
+ * long as NATS lets it.
+ */
+function redriveConsumer(scope: Scope, name: string): string {
+  const whole = `${scope}-${name}`;
+  return whole.length <= 200 ? whole : `${scope}-${hash('sha256', name)}`;
 }
 
 /** The narrowest single filter that takes whatever any of the path filters takes. */

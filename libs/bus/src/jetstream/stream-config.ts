@@ -105,7 +105,7 @@ export function streamConfigs({ maxAgeSeconds, maxBytes, replicas }: StreamLimit
     {
       ...common,
       name: dead.name,
-      subjects: [dead.subjects],
+      subjects: [dead.subjects, dead.redrives],
       max_age: nanos(DEAD_LETTERS.maxAgeSeconds),
       max_bytes: Math.min(DEAD_LETTERS.maxBytes, maxBytes),
       max_msg_size: PAYLOAD_LIMIT.service + 2 * HEADER_BYTES,
