@@ -2,7 +2,15 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { Kvm } from '@nats-io/kv';
 import { connect as connectNats } from '@nats-io/transport-node';
 import { BUCKETS } from '@posthorn/contracts';
-import { Collected, eventually, freePort, prepareBus, startNats, type TestNats } from '@posthorn/testing';
+import {
+  Collected,
+  eventually,
+  freePort,
+  prepareBus,
+  startNats,
+  startTcpProxy,
+  type TestNats,
+} from '@posthorn/testing';
 import { connectPubSub, type EventInfo, type PubSub, type PubSubOptions } from './pubsub.js';
 
 let nats: TestNats;
@@ -76,6 +84,37 @@ describe('pubsub', () => {
     const [local, global] = await pubsub.local.topic('message:stored').forward(pubsub.global, { a: 1 });
     expect(local.id).toBe(global.id);
     expect(await heard.until(2)).toEqual([local.id, local.id]);
+  });
+
+  it('forwards again what is missing on one scope, under the same id, and says which it is', async () => {
+    await using pubsub = open();
+    await using away = open({ servers: `127.0.0.1:${await freePort()}`, connectTimeout: 100 });
+    const heard = new Collected<string>();
+    const topic = pubsub.local.topic('message:stored');
+    for (const scope of [pubsub.local, pubsub.global])
+      await scope.topic('message:stored').subscribe((_, { event }) => heard.add(`${scope.scope} ${event.id}`))
+        .ready;
+    const options = { idempotencyKey: 'message 1' };
+    await expect(topic.forward(away.global, { _id: 1 }, options)).rejects.toMatchObject({
+      code: 'unavailable',
+      detail: expect.stringMatching(/^Published on local, missing on global: No connection/),
+    });
+    const [local, global] = await topic.forward(pubsub.global, { _id: 1 }, options);
+    expect(local).toMatchObject({ id: global.id, duplicate: true });
+    expect(global.duplicate).toBe(false);
+    expect(await heard.until(2)).toEqual([`local ${local.id}`, `global ${local.id}`]);
+  });
+
+  it('rejects a forward of which nothing is published as a publish of its own', async () => {
+    await using pubsub = open();
+    const topic = pubsub.local.topic(unique());
+    await expect(topic.forward(pubsub.global, { x: 'x'.repeat(1 << 20) })).rejects.toMatchObject({
+      code: 'payload_too_large',
+      detail: expect.stringMatching(/^The payload has/),
+    });
+    await expect(topic.forward(pubsub.global, 1n, { idempotencyKey: 'k' })).rejects.toMatchObject({
+      code: 'request_invalid',
+    });
   });
 
   it('publishes `{}` without data, and an error as name and message, wherever it stands', async () => {
@@ -377,6 +416,111 @@ describe('before the connection is up', () => {
     await Promise.all([published, ready]);
     await expect(pubsub.ready).rejects.toMatchObject({ code: 'unavailable' });
     await expect(pubsub.local.topic('late').publish()).rejects.toMatchObject({ code: 'unavailable' });
+  });
+});
+
+describe('while the connection is lost', () => {
+  /** A server behind a link that can be cut, and the SDK on it. */
+  async function linked(more: Partial<PubSubOptions> = {}) {
+    const link = await startTcpProxy(nats.port);
+    const pubsub = open({ servers: `nats://127.0.0.1:${link.port}`, ...more });
+    const cut = async () => {
+      link.cut();
+      // It was on its way: once it is refused, the loss is known.
+      await expect(pubsub.global.topic('gone').publish()).rejects.toMatchObject({ code: 'unavailable' });
+    };
+    return {
+      link,
+      pubsub,
+      cut,
+      [Symbol.asyncDispose]: async () => {
+        await pubsub.close();
+        await link[Symbol.asyncDispose]();
+      },
+    };
+  }
+
+  it('calls wait for it again, keep their order, and subscriptions go on', async () => {
+    await using env = await linked();
+    const { pubsub, link } = env;
+    const name = unique();
+    const heard = new Collected<string>();
+    const note = (by: string) => (payload: unknown) => heard.add(`${by} ${(payload as { n: number }).n}`);
+    await pubsub.global.topic(name).subscribe(note('live')).ready;
+    await pubsub.global.topic(name).subscribe(note('durable'), { durable: 'd' }).ready;
+    await env.cut();
+    const receipts = Promise.all([1, 2, 3].map((n) => pubsub.global.topic(name).publish({ n })));
+    const later = pubsub.global.topic(name).subscribe(note('later'));
+    link.restore();
+    const sequences = (await receipts).map(({ position }) => position!.sequence);
+    expect(sequences).toEqual([...sequences].sort((a, b) => a - b));
+    await later.ready;
+    await pubsub.global.topic(name).publish({ n: 4 });
+    const all = await heard.until((items) =>
+      ['live', 'durable', 'later'].every((by) => items.includes(`${by} 4`)),
+    );
+    expect(all.filter((item) => item.startsWith('live'))).toEqual([1, 2, 3, 4].map((n) => `live ${n}`));
+    expect(new Set(all.filter((item) => item.startsWith('durable'))).size).toBe(4);
+  });
+
+  it('calls are rejected when it does not come back in time, and are not stored later', async () => {
+    await using env = await linked({ connectTimeout: 300 });
+    const { pubsub, link } = env;
+    const topic = pubsub.global.topic(unique());
+    const heard = new Collected<unknown>();
+    await pubsub.ready;
+    await env.cut();
+    const refused = { code: 'unavailable', detail: 'No connection to the event bus within 300 ms' };
+    await expect(topic.publish({ n: 1 })).rejects.toMatchObject(refused);
+    await expect(topic.subscribe(() => {}).ready).rejects.toMatchObject(refused);
+    link.restore();
+    await eventually(() => topic.publish({ n: 2 }).then(Boolean, () => false));
+    await topic.subscribe((payload) => heard.add(payload), { durable: 'd' }).ready;
+    expect(await heard.until(1)).toEqual([{ n: 2 }]);
+  });
+
+  it('what the server had not acknowledged is rejected, and stored once when it is published again', async () => {
+    await using env = await linked();
+    const { pubsub, link } = env;
+    const topic = pubsub.global.topic(unique());
+    await topic.publish({ n: 1 }, { id: unique() });
+    link.stall();
+    const options = { id: unique() };
+    const first = topic.publish({ n: 2 }, options);
+    link.reset();
+    await expect(first).rejects.toMatchObject({ code: 'unavailable', retryAfter: 1 });
+    link.restore();
+    const { id, position } = await topic.publish({ n: 2 }, options);
+    const again = await topic.publish({ n: 2 }, options);
+    expect(again).toMatchObject({ id, position, duplicate: true });
+  });
+});
+
+describe('publishes under way', () => {
+  it('are bounded in number: one more is refused, and none is dropped', async () => {
+    await using server = await startNats();
+    await using pubsub = open({ servers: server.url, maxPending: { publishes: 3 } });
+    const topic = pubsub.global.topic('many');
+    const waiting = [1, 2, 3].map((n) => topic.publish({ n }));
+    await expect(topic.publish({ n: 4 })).rejects.toMatchObject({
+      code: 'rate_limited',
+      retryAfter: 1,
+      detail: '3 publishes of 21 bytes are under way: await some of them',
+    });
+    await prepareBus(server);
+    const sequences = (await Promise.all(waiting)).map(({ position }) => position!.sequence);
+    expect(sequences).toEqual([1, 2, 3]);
+    await expect(topic.publish({ n: 4 })).resolves.toMatchObject({ position: { sequence: 4 } });
+  });
+
+  it('are bounded in bytes, and one alone may always go', async () => {
+    await using pubsub = open({ maxPending: { bytes: 100 } });
+    const topic = pubsub.global.topic(unique());
+    const payload = { x: 'x'.repeat(60) };
+    const first = topic.publish(payload);
+    await expect(topic.publish(payload)).rejects.toMatchObject({ code: 'rate_limited' });
+    await first;
+    await topic.publish({ x: 'x'.repeat(200) });
   });
 });
 

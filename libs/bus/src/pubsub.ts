@@ -2,8 +2,8 @@
  * The server SDK: `pubsub.local.topic(name)` and `pubsub.global.topic(name)`
  * (docs/protocols/esn.md, "pubsub").
  *
- * Usable without Nest. Calls made before the connection is up wait for it, bounded, and reject with a
- * reason; nothing is dropped silently.
+ * Usable without Nest. Calls made while the connection is not up, at the start or later, wait for it, bounded in
+ * time, number and bytes, and reject with a reason; nothing is dropped silently.
  */
 import { createHash } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
@@ -14,6 +14,7 @@ import {
   encodeToken,
   findId,
   isPattern,
+  messageId,
   type PayloadOf,
   ProblemError,
   parseFilters,
@@ -24,9 +25,20 @@ import {
   type TopicName,
   topicAt,
 } from '@posthorn/contracts';
+import { publishOnBoth } from './both-scopes.js';
 import { newEventId } from './jetstream/event-id.js';
 import { JetStreamBus } from './jetstream/jetstream-bus.js';
-import type { BusEvent, BusObserver, Delivery, EphemeralEvent, Receipt } from './port.js';
+import type {
+  Bus,
+  BusEvent,
+  BusObserver,
+  Delivery,
+  DurableHandler,
+  DurableOptions,
+  DurableSubscription,
+  EphemeralEvent,
+  Receipt,
+} from './port.js';
 
 export interface PubSubOptions {
   /** NATS servers. Default: the client's own, loopback. */
@@ -39,6 +51,11 @@ export interface PubSubOptions {
   readonly source: string;
   /** How long calls wait for the connection, in milliseconds. Default 10,000. */
   readonly connectTimeout?: number;
+  /**
+   * How many publishes may be under way at once, waiting for the connection or for their acknowledgement, and how
+   * many bytes of payload they may have together: one more is `rate_limited`. Default 10,000 and 64 MiB.
+   */
+  readonly maxPending?: { readonly publishes?: number; readonly bytes?: number };
   /**
    * Takes what goes wrong where nobody waits: a live handler that throws, a subscription that could not begin.
    * Default: a warning of the process.
@@ -98,7 +115,10 @@ export interface TopicHandle<Name extends string> {
   subscribe(handler: Handler<Payload<Name>>, options?: SubscribeOptions): PubSubSubscription;
   /** Ends every subscription of this handler on this topic, whatever its spelling. */
   unsubscribe(handler: Handler<Payload<Name>>): Promise<void>;
-  /** Publishes here and on the same topic of `other`, under one id. */
+  /**
+   * Publishes here and on the same topic of `other`, under one id. Rejects where one of the two is missing, and
+   * says which; the same call again with the same `id` or `idempotencyKey` stores only that one, within two minutes.
+   */
   forward(other: ScopedPubSub, data?: Payload<Name>, options?: PublishOptions): Promise<[Receipt, Receipt]>;
 }
 
@@ -110,13 +130,14 @@ export interface ScopedPubSub {
 export interface PubSub {
   readonly local: ScopedPubSub;
   readonly global: ScopedPubSub;
-  /** Resolves once connected and ready to publish. */
+  /** Resolves once connected and ready to publish, for the first time; rejects where it was closed before. */
   readonly ready: Promise<void>;
   /** Settles what is in work, then ends the connection. */
   close(): Promise<void>;
 }
 
 const DEFAULT_CONNECT_TIMEOUT = 10_000;
+const MAX_PENDING = { publishes: 10_000, bytes: 64 * 1024 * 1024 };
 /** The pause before a failed connection is tried again, in milliseconds. */
 const PAUSE = 250;
 
@@ -125,9 +146,43 @@ export function connectPubSub(options: PubSubOptions): PubSub {
   return new NatsPubSub(options);
 }
 
+/**
+ * What takes several topics of a `PubSub` through one durable consumer.
+ * @throws TypeError for what `connectPubSub` did not make
+ */
+export function consumersOf(pubsub: PubSub): Pick<Bus, 'consume'> {
+  if (pubsub instanceof NatsPubSub) return pubsub;
+  throw new TypeError('This PubSub was not made by connectPubSub');
+}
+
 interface Registered {
   readonly handler: unknown;
   readonly subscription: PubSubSubscription;
+}
+
+/** Where calls wait for the bus. */
+class Gate {
+  readonly bus: Promise<JetStreamBus>;
+  isOpen = false;
+  #resolve!: (bus: JetStreamBus) => void;
+  #reject!: (error: unknown) => void;
+
+  constructor() {
+    this.bus = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.bus.catch(() => {});
+  }
+
+  open(bus: JetStreamBus): void {
+    this.isOpen = true;
+    this.#resolve(bus);
+  }
+
+  fail(error: unknown): void {
+    this.#reject(error);
+  }
 }
 
 class NatsPubSub implements PubSub {
@@ -135,13 +190,20 @@ class NatsPubSub implements PubSub {
   readonly global: ScopedPubSub;
   readonly ready: Promise<void>;
   readonly #options: PubSubOptions;
+  /** The bus, once it could be used for the first time. */
   readonly #opening: Promise<JetStreamBus>;
+  readonly #pending = { publishes: 0, bytes: 0 };
+  readonly #consumers = new Set<DurableSubscription>();
   readonly #subscriptions = new Map<string, Set<Registered>>();
   /** Live subscriptions that have not begun: who subscribes and publishes at once hears itself. */
   readonly #starting = new Set<Promise<void>>();
   /** Aborted by {@link close}: calls that wait for the connection end. */
   readonly #closing = new AbortController();
   #nc: NatsConnection | undefined;
+  #opened: JetStreamBus | undefined;
+  /** Renewed each time the connection is lost. */
+  #gate = new Gate();
+  /** The bus while it can be used and nobody waits for it any more. */
   #bus: JetStreamBus | undefined;
   #connected = false;
   #lastError: unknown;
@@ -151,12 +213,13 @@ class NatsPubSub implements PubSub {
     if (options.instance !== undefined) checkName('instance', options.instance);
     this.#options = options;
     setMaxListeners(0, this.#closing.signal);
-    const closed = new Promise<never>((_, reject) => {
-      this.#closing.signal.addEventListener('abort', () => reject(unavailable('The connection was closed')));
+    this.#closing.signal.addEventListener('abort', () => {
+      this.#gate.fail(unavailable('The connection was closed'));
     });
-    this.#opening = Promise.race([this.#open(), closed]);
+    this.#opening = this.#gate.bus;
     this.ready = this.#opening.then(() => {});
     this.ready.catch(() => {});
+    this.#open().catch((error) => this.#gate.fail(error));
     this.local = { scope: 'local', topic: (name) => this.#topic('local', name) };
     this.global = { scope: 'global', topic: (name) => this.#topic('global', name) };
   }
@@ -164,8 +227,10 @@ class NatsPubSub implements PubSub {
   async close(): Promise<void> {
     this.#closing.abort();
     const open = [...this.#subscriptions.values()].flatMap((set) => [...set]);
-    await Promise.all(open.map(({ subscription }) => subscription.close()));
-    this.#bus?.close();
+    await Promise.all(
+      [...open.map(({ subscription }) => subscription), ...this.#consumers].map((one) => one.close()),
+    );
+    this.#opened?.close();
     const nc = this.#nc;
     if (!nc || nc.isClosed()) return;
     // Draining asks the server: one that is away would keep the connection, and this process, waiting.
@@ -173,24 +238,57 @@ class NatsPubSub implements PubSub {
     await nc.close();
   }
 
-  async #open(): Promise<JetStreamBus> {
+  /** What `JetStreamServer` consumes with: it waits for the connection as long as that takes. */
+  consume(options: Omit<DurableOptions, 'audience'>, handler: DurableHandler): DurableSubscription {
+    const { audience, instance = 'main' } = this.#options;
+    const { scope } = options;
+    const name = consumerName(options.name, [audience, scope, scope === 'local' ? instance : null]);
+    let inner: DurableSubscription | undefined;
+    let closed = false;
+    const ready = this.#opening.then((bus) => {
+      if (closed) throw unavailable('The subscription was closed');
+      inner = bus.consume({ ...options, name, audience }, handler);
+      return inner.ready;
+    });
+    ready.catch(() => {});
+    const consumer: DurableSubscription = {
+      ready,
+      close: async () => {
+        closed = true;
+        this.#consumers.delete(consumer);
+        await inner?.close();
+      },
+    };
+    this.#consumers.add(consumer);
+    return consumer;
+  }
+
+  async #open(): Promise<void> {
     const { audience, instance = 'main', observer } = this.#options;
     const nc = await this.#connect();
     this.#nc = nc;
     this.#connected = true;
+    this.#lastError = undefined;
     void this.#follow(nc);
-    const bus = await JetStreamBus.open({
+    this.#opened = await JetStreamBus.open({
       nc,
       instance,
       audience,
       connected: () => this.#connected,
       ...(observer ? { observer } : {}),
     });
+    this.#letThrough();
+  }
+
+  #letThrough(): void {
+    const bus = this.#opened;
+    const gate = this.#gate;
+    if (!bus || !this.#connected || gate.isOpen) return;
+    gate.open(bus);
     // Not before those who wait have gone on: calls keep their order.
     setImmediate(() => {
-      this.#bus = bus;
+      if (gate === this.#gate) this.#bus = bus;
     });
-    return bus;
   }
 
   /** Tries until it succeeds or is closed. Not `waitOnFirstConnect`: that hides why, and cannot be ended. */
@@ -204,6 +302,8 @@ class NatsPubSub implements PubSub {
           name: source,
           maxReconnectAttempts: -1,
           reconnectTimeWait: PAUSE,
+          // A server that refuses for a while, with its accounts being changed, must not end it for good.
+          ignoreAuthErrorAbort: true,
           // A stack for each question costs more than the question.
           noAsyncTraces: true,
           ...nats,
@@ -219,9 +319,17 @@ class NatsPubSub implements PubSub {
   }
 
   async #follow(nc: NatsConnection): Promise<void> {
-    for await (const status of nc.status()) {
-      if (status.type === 'disconnect') this.#connected = false;
-      if (status.type === 'reconnect') this.#connected = true;
+    for await (const { type } of nc.status()) {
+      if (type === 'disconnect' || type === 'close') {
+        this.#connected = false;
+        this.#bus = undefined;
+        if (this.#gate.isOpen) this.#gate = new Gate();
+      }
+      if (type === 'reconnect') {
+        this.#connected = true;
+        // The bus hears of it in this turn, too.
+        setImmediate(() => this.#letThrough());
+      }
     }
   }
 
@@ -237,7 +345,7 @@ class NatsPubSub implements PubSub {
       }, limit);
     });
     try {
-      return await Promise.race([this.#opening, expired]);
+      return await Promise.race([this.#gate.bus, expired]);
     } finally {
       clearTimeout(timer);
     }
@@ -248,28 +356,60 @@ class NatsPubSub implements PubSub {
       publish: (data, options) => this.#publish(scope, name, data, options),
       subscribe: (handler, options) => this.#subscribe(scope, name, handler as Handler<unknown>, options),
       unsubscribe: (handler) => this.#unsubscribe(scope, name, handler),
-      forward: (other, data, options = {}) => {
-        const same = { ...options, id: options.id ?? newEventId() };
-        return Promise.all([handle.publish(data, same), other.topic(name).publish(data, same)]);
+      forward: async (other, data, options = {}) => {
+        const same = { ...options, id: options.id ?? this.#sharedId(name, data, options) };
+        return publishOnBoth(
+          [scope, () => handle.publish(data, same)],
+          [other.scope, () => other.topic(name).publish(data, same)],
+        );
       },
     };
     return handle;
   }
 
   async #publish(scope: Scope, name: string, data: unknown, options: PublishOptions = {}): Promise<Receipt> {
-    const message = messageOf(data);
+    const { message, bytes } = messageOf(data);
     const topic = publishTopic(name, message);
-    const bus = await this.#ready();
-    if (this.#starting.size > 0) await Promise.allSettled(this.#starting);
+    this.#admit(bytes);
+    try {
+      const bus = await this.#ready();
+      if (this.#starting.size > 0) await Promise.allSettled(this.#starting);
+      const { audience, source } = this.#options;
+      const principal = principalOf(source);
+      return await bus.publish({ audience, topic, scope, message, principal, source, ...options });
+    } finally {
+      this.#pending.publishes -= 1;
+      this.#pending.bytes -= bytes;
+    }
+  }
+
+  /** @throws ProblemError `rate_limited` where more publishes are under way than this process may hold */
+  #admit(bytes: number): void {
+    const most = { ...MAX_PENDING, ...this.#options.maxPending };
+    const pending = this.#pending;
+    if (
+      pending.publishes >= most.publishes ||
+      (pending.publishes > 0 && pending.bytes + bytes > most.bytes)
+    ) {
+      const detail = `${pending.publishes} publishes of ${pending.bytes} bytes are under way: await some of them`;
+      throw new ProblemError('rate_limited', detail, { retryAfter: 1 });
+    }
+    pending.publishes += 1;
+    pending.bytes += bytes;
+  }
+
+  /** The id of an event on two scopes: with an idempotency key the same in each try. */
+  #sharedId(name: string, data: unknown, { idempotencyKey: key }: PublishOptions): string {
+    if (key === undefined) return newEventId();
     const { audience, source } = this.#options;
-    return bus.publish({
+    const { path } = publishTopic(name, messageOf(data).message);
+    return messageId({
       audience,
-      topic,
-      scope,
-      message,
-      principal: `service:${source}`,
-      source,
-      ...options,
+      scope: 'global',
+      instance: null,
+      path,
+      principal: principalOf(source),
+      key,
     });
   }
 
@@ -410,6 +550,10 @@ function consumerName(durable: string, place: readonly unknown[]): string {
   return `${encodeToken(durable).slice(0, 100)}-${digest.slice(0, 22)}`;
 }
 
+function principalOf(source: string): string {
+  return `service:${source}`;
+}
+
 function unavailable(detail: string, cause?: unknown): ProblemError {
   return new ProblemError('unavailable', detail, { cause });
 }
@@ -425,18 +569,19 @@ export function filtersOf(target: Target): readonly string[] {
 }
 
 /** The payload as it will be stored: what is checked is what others read. */
-function messageOf(data: unknown): object {
-  if (data === undefined) return {};
+function messageOf(data: unknown): { message: object; bytes: number } {
+  let text: string;
   let message: unknown;
   try {
-    message = JSON.parse(JSON.stringify(data, withPlainErrors) ?? 'null');
+    text = data === undefined ? '{}' : (JSON.stringify(data, withPlainErrors) ?? 'null');
+    message = JSON.parse(text);
   } catch (cause) {
     throw new ProblemError('request_invalid', 'The payload is not JSON', { cause });
   }
   if (typeof message !== 'object' || message === null || Array.isArray(message)) {
     throw new ProblemError('request_invalid', 'The payload must be an object');
   }
-  return message;
+  return { message, bytes: Buffer.byteLength(text) };
 }
 
 /** An `Error` has no enumerable properties and would go out as `{}`. */
