@@ -9,6 +9,8 @@ export default {
   extensionsToTreatAsEsm: ['.ts'],
   moduleNameMapper: {
     ...Object.fromEntries(['contracts', 'bus', 'service', 'database', 'testing'].map(lib)),
+    '^@posthorn/bus/nest$': '<rootDir>/libs/bus/src/nest/index.ts',
+    '^@posthorn/bus/platform$': '<rootDir>/libs/bus/src/platform.ts',
     '^(\\.{1,2}/.*)\\.js$': '$1',
   },
   transform: {

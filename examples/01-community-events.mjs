@@ -14,7 +14,8 @@ import { jetstreamManager } from '@nats-io/jetstream';
 import { connect, headers as natsHeaders } from '@nats-io/transport-node';
 import { SignJWT } from 'jose';
 import { WebSocket } from 'ws';
-import { connectPubSub, readDeadLetter } from '../dist/libs/bus/src/index.js';
+import { connectPubSub } from '../dist/libs/bus/src/index.js';
+import { readDeadLetter } from '../dist/libs/bus/src/platform.js';
 import { storedSubject } from '../dist/libs/contracts/src/index.js';
 import { COMMUNITIES, managersOf } from './data/make-community-events.mjs';
 

@@ -1,4 +1,4 @@
-import type { Draft } from '@posthorn/bus';
+import type { Draft } from '@posthorn/bus/platform';
 import { isPrivileged, PAYLOAD_LIMIT, type Principal, principalId } from '@posthorn/contracts';
 
 /** What a principal is to its drafts: whose they are, who made them, and how large they may be. */

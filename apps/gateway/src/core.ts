@@ -2,7 +2,7 @@
  * What the gateway works with once NATS is there. HTTP listens before that, so that an operator can ask what
  * is missing; until then every call is answered `unavailable`.
  */
-import { type Bus, JetStreamBus } from '@posthorn/bus';
+import { type Bus, JetStreamBus } from '@posthorn/bus/platform';
 import { ProblemError } from '@posthorn/contracts';
 import {
   connectNats,

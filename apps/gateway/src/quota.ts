@@ -3,7 +3,7 @@
  * and tells the registry, which adds up and tells what came in elsewhere; nobody waits for that.
  */
 import { randomUUID } from 'node:crypto';
-import type { Bus } from '@posthorn/bus';
+import type { Bus } from '@posthorn/bus/platform';
 import {
   ProblemError,
   REGISTRY_CALLS,

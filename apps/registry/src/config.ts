@@ -1,4 +1,4 @@
-import { STREAM_DEFAULTS } from '@posthorn/bus';
+import { STREAM_DEFAULTS } from '@posthorn/bus/platform';
 import { type ConfigOf, integer, readConfig, shared } from '@posthorn/service';
 
 /** The registry's environment variables. */

@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import { NestFactory } from '@nestjs/core';
-import { ProvisioningError, streamConfigs } from '@posthorn/bus';
+import { ProvisioningError, streamConfigs } from '@posthorn/bus/platform';
 import { ProblemError } from '@posthorn/contracts';
 import { isUnavailable, openDatabase, watchDatabase } from '@posthorn/database';
 import {

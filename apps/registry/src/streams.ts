@@ -1,5 +1,10 @@
 import type { NatsConnection } from '@nats-io/transport-node';
-import { describeDifference, inspectStreams, provisionStreams, type WantedStream } from '@posthorn/bus';
+import {
+  describeDifference,
+  inspectStreams,
+  provisionStreams,
+  type WantedStream,
+} from '@posthorn/bus/platform';
 import { BUCKETS } from '@posthorn/contracts';
 import type { Logger } from '@posthorn/service';
 

@@ -1,15 +1,14 @@
 import { jetstreamManager } from '@nats-io/jetstream';
 import { Kvm } from '@nats-io/kv';
 import { connect, type NatsConnection } from '@nats-io/transport-node';
+import type { BusObserver, DropReason } from '@posthorn/bus';
 import {
-  type BusObserver,
   type Draft,
-  type DropReason,
   JetStreamBus,
   type JetStreamBusOptions,
   provisionStreams,
   streamConfigs,
-} from '@posthorn/bus';
+} from '@posthorn/bus/platform';
 import {
   type AudienceRecord,
   audienceKey,

@@ -5,7 +5,7 @@
  * read is in the window, or read from the store in another round.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Bus, History } from '@posthorn/bus';
+import type { Bus, History } from '@posthorn/bus/platform';
 import {
   asProblem,
   type Cursor,

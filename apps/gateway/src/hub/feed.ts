@@ -1,5 +1,6 @@
 /** One filter of one audience: a live subscription of the bus, and everybody here who listens to it. */
-import type { BusEvent, EphemeralEvent, LiveSubscription } from '@posthorn/bus';
+import type { BusEvent, EphemeralEvent } from '@posthorn/bus';
+import type { LiveSubscription } from '@posthorn/bus/platform';
 import { type Cursor, isBeyond, type Position } from '@posthorn/contracts';
 import type { Sink } from './outbox.js';
 import type { Flushable, Turn } from './turn.js';

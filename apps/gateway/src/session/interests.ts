@@ -3,7 +3,7 @@
  * connection hears, and the place up to which all of them are complete.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Bus } from '@posthorn/bus';
+import type { Bus } from '@posthorn/bus/platform';
 import {
   assertMaySubscribe,
   BROADCAST,

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Duplex } from 'node:stream';
-import { type Bus, checkEventId, type Draft, publishTopic } from '@posthorn/bus';
+import { type Bus, checkEventId, type Draft, publishTopic } from '@posthorn/bus/platform';
 import {
   asProblem,
   assertMayPublish,

@@ -1,6 +1,7 @@
 /** `POST /v1/hook`: publishes from outside (docs/protocols/courier.md). */
 import { Body, Controller, Headers, HttpCode, Post, Res, UseGuards } from '@nestjs/common';
-import { checkEventId, publishTopic, type Receipt } from '@posthorn/bus';
+import type { Receipt } from '@posthorn/bus';
+import { checkEventId, publishTopic } from '@posthorn/bus/platform';
 import {
   assertMayPublish,
   assertPrivileged,

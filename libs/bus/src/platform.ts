@@ -1,0 +1,38 @@
+/**
+ * `@posthorn/bus/platform`: the bus's port, its JetStream driver and the streams' provisioning. For the platform's
+ * own apps; a service uses the SDK, whose promises these parts do not make.
+ */
+export { publishOnBoth } from './both-scopes.js';
+export { DEAD_HEADER, type DeadLetter, readDeadLetter } from './dead-letters.js';
+export { checkEventId } from './jetstream/event-id.js';
+export { JetStreamBus, type JetStreamBusOptions } from './jetstream/jetstream-bus.js';
+export { judgePosition, type RetentionBound, type StreamExtent } from './jetstream/resume.js';
+export {
+  describeDifference,
+  inspectStreams,
+  ProvisioningError,
+  provisionStreams,
+  STREAM_DEFAULTS,
+  type StreamLimits,
+  streamConfigs,
+  type WantedStream,
+} from './jetstream/stream-config.js';
+export type { Lookup, TopicDirectory } from './jetstream/topic-directory.js';
+export type {
+  Bus,
+  Draft,
+  DurableHandler,
+  DurableOptions,
+  DurableSubscription,
+  EphemeralHandler,
+  EphemeralInterest,
+  History,
+  Interest,
+  LiveHandler,
+  LiveSubscription,
+  ResumeHandler,
+  Resumption,
+  ResumptionStart,
+} from './port.js';
+export { filtersOf, publishTopic } from './pubsub.js';
+export { type Settlement, settleFailure } from './settlement.js';
