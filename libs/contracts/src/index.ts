@@ -85,7 +85,20 @@ export {
   type RedriveReply,
   RedriveRequest,
 } from './rpc/dead-letters.js';
-export { INBOX_CALLS, ListNotificationsRequest, type NotificationPage, PAGE } from './rpc/inbox.js';
+export {
+  INBOX_CALLS,
+  type InboxCount,
+  InboxRequest,
+  ListNotificationsRequest,
+  MARKS,
+  MarkAllNotificationsRequest,
+  type MarkAllReply,
+  MarkNotificationRequest,
+  MarkNotificationsRequest,
+  type MarkReply,
+  type NotificationPage,
+  PAGE,
+} from './rpc/inbox.js';
 export {
   type AudienceRecord,
   type CreateAudienceReply,

@@ -60,6 +60,11 @@ export function mayReceive(principal: Principal, topic: Topic): boolean {
   return subscribeRefusal(principal, topic) === undefined;
 }
 
+/** Whether {@link assertMayPublish} lets it pass. */
+export function mayPublish(principal: Principal, topic: Topic, scope: Scope): boolean {
+  return publishRefusal(principal, topic, scope) === undefined;
+}
+
 /** The filters a principal's pattern really listens on: a user has no business with keyed topics of others. */
 export function filtersFor(principal: Principal, pattern: Pattern): readonly string[] {
   return isPrivileged(principal) ? pattern.filters : pattern.filters.slice(0, 1);

@@ -47,7 +47,7 @@ export const EXAMPLES: { readonly [Name in TopicName]: PayloadOf<Name> } = {
   'globalpubsub:config': { servers: ['nats://nats.example.org:4222'] },
   'domain:invitations:sent': { user: 'alice', domain: 'example', emails: ['bob@example.org'] },
   'message:stored': { _id: '65f0d2', objectType: 'whatsup', author: 'alice', content: 'Anyone for chess?' },
-  'message:comment': { _id: '65f0d3', inReplyTo: { objectType: 'whatsup', _id: '65f0d2' } },
+  'message:comment': { inReplyTo: { objectType: 'whatsup', _id: '65f0d2' } },
   'message:activity': {
     verb: 'post',
     language: 'en',

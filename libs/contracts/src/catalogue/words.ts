@@ -1,0 +1,62 @@
+/** What documents say of an entry of the catalogue: its topic's name, its subjects, who may do what. */
+import type { Role } from '../principal.js';
+import { encodeToken, type Scope } from '../subject.js';
+import type { CatalogueEntry } from './entry.js';
+
+/** Who may do something: roles, and in words. A token's permissions narrow it. */
+export interface Rule {
+  readonly roles: readonly Role[];
+  readonly text: string;
+}
+
+const SERVICES: Rule = { roles: ['service', 'admin'], text: 'role service or admin' };
+const MEMBERS: Rule = { roles: ['user', 'service', 'admin'], text: 'any member of the audience' };
+
+/** The topic's name with its parameter in braces: `personal.{username}`. */
+export function templateName({ name, separator, parameter }: CatalogueEntry): string {
+  return parameter && !parameter.hidden ? `${name}${separator ?? ':'}{${parameter.name}}` : name;
+}
+
+/** The NATS subject of an entry in each of its scopes, with `<…>` for what differs. */
+export function subjectsOf(entry: CatalogueEntry): Partial<Record<Scope, string>> {
+  const { parameter } = entry;
+  const key = !parameter ? '-' : parameter.secret ? `<SHA-256 of ${parameter.name}>` : `<${parameter.name}>`;
+  return subjectsAt(`${key}.${entry.name.split(/[:/.]/).map(encodeToken).join('.')}`, entry.scopes);
+}
+
+/** The NATS subject of a path in each scope, with `<…>` for what differs. */
+export function subjectsAt(path: string, scopes: readonly Scope[]): Partial<Record<Scope, string>> {
+  const all = { global: `ph.<audience>.global.${path}`, local: `ph.<audience>.local.<instance>.${path}` };
+  return Object.fromEntries(scopes.map((scope) => [scope, all[scope]]));
+}
+
+/** Who may publish on an entry's topic, and who may subscribe to it (docs/protocols/events.md, "Who may do what"). */
+export function rulesOf({ access, scopes, parameter }: CatalogueEntry): { publish: Rule; subscribe: Rule } {
+  const roles = MEMBERS.roles;
+  switch (access) {
+    case 'platform':
+      return { publish: SERVICES, subscribe: scopes.includes('global') ? MEMBERS : SERVICES };
+    case 'owner': {
+      const whose = parameter?.hidden ? `${parameter.name} in the payload` : (parameter?.name ?? 'name');
+      const text = `the user whose ${parameter?.owner} is the ${whose}; role service or admin`;
+      return { publish: SERVICES, subscribe: { roles, text } };
+    }
+    case 'secret':
+      return {
+        publish: SERVICES,
+        subscribe: { roles, text: `whoever knows the ${parameter?.name}; role service or admin` },
+      };
+    case 'open':
+      return { publish: MEMBERS, subscribe: MEMBERS };
+  }
+}
+
+/** Who may use a topic that the catalogue does not have, by what the policy says of an ordinary member. */
+export function rulesFor(
+  kind: 'room' | 'plain',
+  member: { publish: boolean; subscribe: boolean },
+): { publish: Rule; subscribe: Rule } {
+  const room: Rule = { roles: MEMBERS.roles, text: 'members of the room; role service or admin' };
+  const rule = (may: boolean) => (may ? MEMBERS : kind === 'room' ? room : SERVICES);
+  return { publish: rule(member.publish), subscribe: rule(member.subscribe) };
+}
