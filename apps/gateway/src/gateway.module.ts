@@ -1,9 +1,11 @@
 /** The only public door. A face is a module of its own: removing one is deleting its folder and one line here. */
 import { type DynamicModule, Global, Module } from '@nestjs/common';
 import { GatewayCore } from './core.js';
+import { CatalogueModule } from './faces/catalogue/catalogue.module.js';
 import { CommunitiesModule } from './faces/communities/communities.module.js';
 import { CourierModule } from './faces/courier/courier.module.js';
 import { InboxModule } from './faces/inbox/inbox.module.js';
+import { TimelineModule } from './faces/timeline/timeline.module.js';
 import { ProbesController } from './http/probes.controller.js';
 
 @Global()
@@ -12,7 +14,7 @@ export class GatewayModule {
   static around(core: GatewayCore): DynamicModule {
     return {
       module: GatewayModule,
-      imports: [CourierModule, InboxModule, CommunitiesModule],
+      imports: [CatalogueModule, CourierModule, InboxModule, CommunitiesModule, TimelineModule],
       controllers: [ProbesController],
       providers: [{ provide: GatewayCore, useValue: core }],
       exports: [GatewayCore],

@@ -1,21 +1,25 @@
 import 'reflect-metadata';
 import { describe, expect, it } from '@jest/globals';
 import { RequestMethod } from '@nestjs/common';
+import { CatalogueController } from '../faces/catalogue/catalogue.controller.js';
 import { CommunitiesController } from '../faces/communities/communities.controller.js';
 import { AudienceController } from '../faces/courier/audience.controller.js';
 import { HookController } from '../faces/courier/hook.controller.js';
 import { SignController } from '../faces/courier/sign.controller.js';
 import { TopicController } from '../faces/courier/topic.controller.js';
 import { InboxController } from '../faces/inbox/inbox.controller.js';
+import { TimelineController } from '../faces/timeline/timeline.controller.js';
 import { OPENAPI } from './openapi.js';
 
 const controllers = [
+  CatalogueController,
   AudienceController,
   HookController,
   SignController,
   TopicController,
   InboxController,
   CommunitiesController,
+  TimelineController,
 ];
 
 /** `GET /v1/topic` for each handler of a controller, as Nest would route it. */

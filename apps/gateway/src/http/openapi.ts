@@ -1,8 +1,10 @@
 /** The OpenAPI document of the gateway's REST calls, as data: the contracts are in docs/protocols. */
 import { PROBLEMS, UserNotification } from '@posthorn/contracts';
+import { ASYNC_API, CATALOGUE_PATHS } from '../faces/catalogue/openapi.js';
 import { COMMUNITY_PATHS } from '../faces/communities/openapi.js';
 import { AUDIENCE, COURIER_PATHS, TOPIC } from '../faces/courier/openapi.js';
 import { INBOX_PATHS } from '../faces/inbox/openapi.js';
+import { TIMELINE_ITEM, TIMELINE_PATHS } from '../faces/timeline/openapi.js';
 import { object, text } from './openapi-parts.js';
 
 /** OpenAPI 3.1. */
@@ -13,17 +15,21 @@ export const OPENAPI = {
     version: '1',
     description:
       'The REST calls of the gateway. Sockets are at /ws, with a key from GET /v1/sign. A gateway with ' +
-      'COURIER_COMPAT=1 answers the Courier calls as the original did, unless Posthorn-Version: 1 asks for these.',
+      'COURIER_COMPAT=1 answers the Courier calls as the original did, unless Posthorn-Version: 1 asks for these.\n\n' +
+      'Topics, and what their events hold: [/v1/asyncapi.json](/v1/asyncapi.json) (AsyncAPI 3.0), to be read in ' +
+      'docs/topics.md.',
     license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
   },
   security: [{ jwt: [] }],
-  paths: { ...COURIER_PATHS, ...INBOX_PATHS, ...COMMUNITY_PATHS },
+  paths: { ...CATALOGUE_PATHS, ...COURIER_PATHS, ...INBOX_PATHS, ...COMMUNITY_PATHS, ...TIMELINE_PATHS },
   components: {
     securitySchemes: { jwt: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } },
     schemas: {
       Audience: AUDIENCE,
       Topic: TOPIC,
+      AsyncApi: ASYNC_API,
       UserNotification: { ...UserNotification },
+      TimelineItem: TIMELINE_ITEM,
       Problem: object(
         {
           type: text(''),

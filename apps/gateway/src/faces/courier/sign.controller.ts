@@ -16,6 +16,7 @@ import type { FastifyReply } from 'fastify';
 import { GatewayCore } from '../../core.js';
 import { objectBody } from '../../http/body.js';
 import { Caller, CallerGuard, CallerToken } from '../../http/caller.js';
+import { publicUrl } from '../../http/public-url.js';
 
 /** The body of `POST /v1/revocations`: without the audience, which is the token's. */
 class RevokeBody extends OmitType(RevokeRequest, ['audience'] as const) {}
@@ -42,8 +43,7 @@ export class SignController {
     }
     const purpose: KeyPurpose = use ?? 'socket';
     const { key } = await this.core.rpc.call<SignRequest, SignReply>(AUTH_CALLS.sign, { token, purpose });
-    const { publicWsUrl, port } = this.core.config;
-    const base = (publicWsUrl ?? `ws://localhost:${port}`).replace(/\/+$/, '');
+    const base = publicUrl(this.core.config);
     const url =
       purpose === 'socket'
         ? `${base}/ws?token=${key}`
