@@ -15,6 +15,7 @@ import {
 import { matchesFilter, type PayloadOf, parseFilters, type TopicName } from '@posthorn/contracts';
 import { isObservable, lastValueFrom } from 'rxjs';
 import type { Bus, BusEvent, Delivery, DurableOptions, DurableSubscription } from '../port.js';
+import { consumersOf, type PubSub } from '../pubsub.js';
 
 /** The payload of a documented topic, for the first parameter of a handler. */
 export type EventPayload<Name extends TopicName> = PayloadOf<Name>;
@@ -33,15 +34,18 @@ export class JetStreamServer extends Server implements CustomTransportStrategy {
   override readonly transportId = Symbol('jetstream');
   /** A handler's failure is settled and counted here; Nest does not have to log it. */
   override readonly propagatesEventHandlerErrors = true;
-  readonly #bus: Bus;
+  readonly #bus: Pick<Bus, 'consume'>;
   readonly #options: JetStreamServerOptions;
   readonly #handlers: { readonly name: string; readonly callback: MessageHandler }[] = [];
   #subscription: DurableSubscription | undefined;
 
-  constructor(bus: Bus, options: JetStreamServerOptions) {
+  /** Events of the SDK's audience; processes that give the same name, scope and instance share them. */
+  constructor(pubsub: PubSub, options: Omit<JetStreamServerOptions, 'audience'>);
+  constructor(bus: Pick<Bus, 'consume'>, options: JetStreamServerOptions);
+  constructor(events: PubSub | Pick<Bus, 'consume'>, options: Partial<JetStreamServerOptions>) {
     super();
-    this.#bus = bus;
-    this.#options = options;
+    this.#bus = 'local' in events ? consumersOf(events) : events;
+    this.#options = options as JetStreamServerOptions;
   }
 
   /**
