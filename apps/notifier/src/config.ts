@@ -1,5 +1,10 @@
 import { type ConfigOf, duration, integer, readConfig, shared } from '@posthorn/service';
 
+const DAY_MS = 24 * 3_600_000;
+const RETENTION_MIN = 7 * DAY_MS;
+const RETENTION_MAX = 3_650 * DAY_MS;
+const RETENTION_DEFAULT = 90 * DAY_MS;
+
 /** The notifier's environment variables. */
 export const NOTIFIER_FIELDS = {
   natsUrl: shared.natsUrl,
@@ -34,6 +39,20 @@ export const NOTIFIER_FIELDS = {
     max: 5_000,
     default: 400,
     description: 'Events that are written in one transaction at most',
+  }),
+  notificationRetention: duration('NOTIFICATION_RETENTION', {
+    min: RETENTION_MIN,
+    max: RETENTION_MAX,
+    default: RETENTION_DEFAULT,
+    description:
+      'Age at which a notification is removed from its inbox, and an event makes none any more. Not below the 7d ' +
+      'for which streams keep events by default: what is delivered once more must find what it made',
+  }),
+  timelineRetention: duration('TIMELINE_RETENTION', {
+    min: RETENTION_MIN,
+    max: RETENTION_MAX,
+    default: RETENTION_DEFAULT,
+    description: 'The same for what stands on timelines',
   }),
 } as const;
 

@@ -1,6 +1,9 @@
 import type { BusObserver } from '@posthorn/bus';
 import type { Distribution, Level, Metrics, Tally } from '@posthorn/service';
 
+/** What retention removes; see retention/. */
+export type RemovedKind = 'notifications' | 'invitations' | 'departures' | 'entries' | 'activities' | 'seen';
+
 /** What the notifier counts. */
 export class NotifierMetrics {
   /** Events that are done. */
@@ -10,6 +13,12 @@ export class NotifierMetrics {
   readonly emitSeconds: Distribution;
   /** Events in the stream that were not delivered yet. */
   readonly pending: Level;
+  /** Entries of timelines that were not there before. */
+  readonly timelineWritten: Tally;
+  /** As `pending`, for each consumer of the timeline. */
+  readonly timelinePending: Record<'activities' | 'joins', Level>;
+  /** Rows that retention has removed. */
+  readonly removed: Record<RemovedKind, Tally>;
   /** For the bus: what became of the events that are not done. */
   readonly observer: Partial<BusObserver>;
 
@@ -36,6 +45,23 @@ export class NotifierMetrics {
       'notifier_pending_events',
       'Events that wait in the stream for the notifier',
     );
+    this.timelineWritten = metrics.counter(
+      'timeline_entries_written_total',
+      'Entries stored, one per timeline',
+    );
+    this.timelinePending = metrics.gauges(
+      'timeline_pending_events',
+      'Events that wait in the stream for the timelines',
+      { activities: { topic: 'message:activity' }, joins: { topic: 'community:join' } },
+    );
+    this.removed = metrics.counters('retention_removed_total', 'Rows removed because of their age', {
+      notifications: { kind: 'notification' },
+      invitations: { kind: 'invitation' },
+      departures: { kind: 'departure' },
+      entries: { kind: 'timeline_entry' },
+      activities: { kind: 'activity' },
+      seen: { kind: 'timeline_seen' },
+    });
     const settled = { ack: undefined, retry: events.retried, hold: events.held, dead: events.dead };
     this.observer = { settled: (outcome) => settled[outcome]?.inc() };
   }

@@ -8,12 +8,13 @@ import { connectNats, type NatsLink, onceUntil, type Service } from '@posthorn/s
 import { answerCalls } from './calls.js';
 import { openCommunities } from './communities/communities.part.js';
 import type { NotifierConfig } from './config.js';
+import { openDeadLetters } from './dead-letters/dead-letters.part.js';
 import { openInbox } from './inbox/inbox.part.js';
 import { InboxUpdates } from './inbox/inbox-updates.js';
 import { NotifierMetrics } from './metrics.js';
 import type { Parts } from './parts.js';
-import { ENTITIES, MIGRATIONS } from './schema.js';
 import { startRetention } from './retention/retention.part.js';
+import { ENTITIES, MIGRATIONS } from './schema.js';
 import { openTimeline, startTimeline } from './timeline/timeline.part.js';
 import { startWorker } from './worker/worker.part.js';
 
@@ -29,7 +30,9 @@ export async function startNotifier(service: Service, config: NotifierConfig): P
   const [bus, source] = await Promise.all([openBus(service, config, nats, metrics), database]);
   const updates = new InboxUpdates({ source, bus, logger: service.logger });
   const parts: Parts = { service, config, nats, bus, source, updates, metrics };
-  await answerCalls(parts, [openInbox(parts), openCommunities(parts), openTimeline(parts)]);
+  const deadLetters = openDeadLetters(parts);
+  const communities = openCommunities(parts, deadLetters.managersSet);
+  await answerCalls(parts, [openInbox(parts), communities, deadLetters, openTimeline(parts)]);
   await Promise.all([startWorker(parts), startTimeline(parts)]);
   startRetention(parts);
 }

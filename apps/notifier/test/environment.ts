@@ -136,10 +136,10 @@ export class Environment implements AsyncDisposable {
     await jetstream(this.link.connection).publish(subject, payload, { headers: set });
   }
 
-  /** Resolves when every event that is stored now was handled, or is a dead letter. */
-  async settled(): Promise<void> {
+  /** Resolves when a consumer has handled every event that is stored now, or has made it a dead letter. */
+  async settled(consumer = CONSUMER): Promise<void> {
     for (;;) {
-      const { num_pending, num_ack_pending } = await this.jsm.consumers.info(STREAMS.local.name, CONSUMER);
+      const { num_pending, num_ack_pending } = await this.jsm.consumers.info(STREAMS.local.name, consumer);
       if (num_pending === 0 && num_ack_pending === 0) return;
       await sleep(10);
     }
@@ -168,11 +168,12 @@ export class Environment implements AsyncDisposable {
     return told.filter(({ topic }) => topic === 'usernotification:created').map(({ message }) => message);
   }
 
-  async deadLetters(): Promise<DeadLetter[]> {
+  /** The events that a consumer gave up. */
+  async deadLetters(consumer = CONSUMER): Promise<DeadLetter[]> {
     const letters: DeadLetter[] = [];
     for await (const { header, data } of this.#messages(STREAMS.dead.name)) {
       const letter = readDeadLetter(header, data);
-      if (letter) letters.push(letter);
+      if (letter?.consumer === consumer) letters.push(letter);
     }
     return letters;
   }
@@ -200,7 +201,8 @@ export class Environment implements AsyncDisposable {
     for (const { name } of Object.values(STREAMS)) await this.jsm.streams.purge(name);
     await this.query(
       'TRUNCATE notifier.notification, notifier.inbox, notifier.invitation, notifier.inbox_update, ' +
-        'notifier.community, notifier.community_member',
+        'notifier.community, notifier.community_member, ' +
+        'notifier.activity, notifier.timeline_entry, notifier.timeline_seen',
     );
   }
 

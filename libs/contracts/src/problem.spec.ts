@@ -40,6 +40,7 @@ describe('a problem', () => {
       topic_not_found: 404,
       notification_not_found: 404,
       dead_letter_not_found: 404,
+      timeline_entry_not_found: 404,
       route_not_found: 404,
       topic_conflict: 409,
       idempotency_conflict: 409,

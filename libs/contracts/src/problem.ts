@@ -14,6 +14,7 @@ export const PROBLEMS = {
   topic_not_found: { status: 404, title: 'The topic does not exist', retry: false },
   notification_not_found: { status: 404, title: 'The notification does not exist', retry: false },
   dead_letter_not_found: { status: 404, title: 'The dead letter does not exist', retry: false },
+  timeline_entry_not_found: { status: 404, title: 'The timeline has no such entry', retry: false },
   route_not_found: { status: 404, title: 'There is no such call', retry: false },
   topic_conflict: { status: 409, title: 'The topic exists with other properties', retry: false },
   idempotency_conflict: {

@@ -1,5 +1,6 @@
 import { consumerName, handleEvents } from '../events-server.js';
 import type { Parts } from '../parts.js';
+import { Expiry } from '../retention/expiry.js';
 import { Events } from './events.js';
 import { Store } from './store.js';
 import { Writer } from './writer.js';
@@ -12,6 +13,7 @@ export async function startWorker(parts: Parts): Promise<void> {
     bus,
     updates,
     metrics,
+    expiry: new Expiry(config.notificationRetention),
     batchSize: config.batchSize,
   });
   await handleEvents(parts, {

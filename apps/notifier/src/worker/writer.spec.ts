@@ -10,6 +10,7 @@ import { type Environment, startEnvironment } from '../../test/environment.js';
 import { InboxReader } from '../inbox/inbox-reader.js';
 import { InboxUpdates } from '../inbox/inbox-updates.js';
 import { NotifierMetrics } from '../metrics.js';
+import { Expiry } from '../retention/expiry.js';
 import { ENTITIES, MIGRATIONS } from '../schema.js';
 import { external, invitationCancelled, invited, type Wanted } from './notice.js';
 import { Store } from './store.js';
@@ -81,6 +82,7 @@ describe('the writer', () => {
       bus: { publish },
       updates: updatesOf(replica, publish),
       metrics: new NotifierMetrics(new Metrics('notifier')),
+      expiry: new Expiry(1_000, () => Number(OFFSET / 1_000_000n)),
       batchSize: 100,
     });
     return ({ at, wanted, id = `e${at}`, audience = 'acme', tries = 1 }: Step) =>
@@ -102,6 +104,14 @@ describe('the writer', () => {
         : `${notification?.withdrawn ? 'withdrawn' : 'changed'} ${notification?.complement.id}`,
     );
   const list = (user = 'tom') => new InboxReader(sources[0]!).list({ audience: 'acme', user, limit: 100 });
+
+  it('makes nothing of what is too old to keep', async () => {
+    const write = writerOf();
+    for (const step of [message(-1_000_000_001), invite(-1_000_000_002), message(-1_000_000_000)])
+      await write(step);
+    expect((await list()).items).toMatchObject([{ category: 'external' }]);
+    expect(await env.query('SELECT * FROM notifier.invitation')).toEqual([]);
+  });
 
   describe('with an invite and its cancel', () => {
     it('withdraws an invite that was told', async () => {

@@ -12,6 +12,7 @@ import type { RecordedUpdate } from '../inbox/inbox-changes.js';
 import type { InboxUpdates } from '../inbox/inbox-updates.js';
 import { draftOf } from '../inbox/telling.js';
 import type { NotifierMetrics } from '../metrics.js';
+import type { Expiry } from '../retention/expiry.js';
 import type { Wanted } from './notice.js';
 import { contentJson } from './notifications.js';
 import type { Store } from './store.js';
@@ -53,6 +54,7 @@ export interface WriterOptions {
   readonly bus: Pick<Bus, 'publish'>;
   readonly updates: InboxUpdates;
   readonly metrics: NotifierMetrics;
+  readonly expiry: Expiry;
   /** Events in one transaction at most. */
   readonly batchSize: number;
 }
@@ -67,10 +69,12 @@ export class Writer {
   }
 
   /**
-   * Does what an event wants; resolves once all of it is stored and told. Rejects as settlement.ts expects:
+   * Does what an event wants; resolves once all of it is stored and told. What is too old to keep makes no
+   * notification and changes no invitation. Rejects as settlement.ts expects:
    * `unavailable` where database or bus are away, PermanentFailure where another try cannot help.
    */
-  async write(event: BusEvent, delivery: Delivery, wanted: Wanted): Promise<void> {
+  async write(event: BusEvent, delivery: Delivery, asked: Wanted): Promise<void> {
+    const wanted = this.#options.expiry.isExpired(delivery.storedAt) ? withoutNotice(asked) : asked;
     const traceparent = TRACEPARENT.test(event.traceparent ?? '') ? event.traceparent : undefined;
     const work: Work = {
       audience: event.audience,
@@ -207,6 +211,11 @@ function tellings(stored: ReadonlyMap<Job, Stored>): Telling[] {
     }
   }
   return [...tellings.values()];
+}
+
+/** Who belongs to a community counts however long ago it began. */
+function withoutNotice({ membership }: Wanted): Wanted {
+  return membership ? { membership } : {};
 }
 
 /** An event's id as part of a key: a foreign publisher may have sent any text. */
