@@ -1,21 +1,17 @@
-import {
-  type ListNotificationsRequest,
-  type NotificationPage,
-  ProblemError,
-  type UserNotification,
+import type {
+  InboxCount,
+  InboxRequest,
+  ListNotificationsRequest,
+  NotificationPage,
+  UserNotification,
 } from '@posthorn/contracts';
 import { withTransaction } from '@posthorn/database';
-import type { DataSource } from 'typeorm';
-import { Inbox, Notification, userNotification } from './entities.js';
+import type { DataSource, EntityManager } from 'typeorm';
+import { Inbox, type NotificationRow, userNotification } from './entities.js';
+import { formatPlace, type Place, parsePlace } from './place.js';
 
 /** A page's size, in bytes; a single notification may be as large. */
 const PAGE_BYTES = 1024 * 1024;
-
-/** Where a page ended. */
-interface Place {
-  readonly ordinal: string;
-  readonly id: string;
-}
 
 /** Reads inboxes. */
 export class InboxReader {
@@ -31,34 +27,57 @@ export class InboxReader {
    * @throws ProblemError `request_invalid` for a cursor that is none
    */
   async list(request: ListNotificationsRequest): Promise<NotificationPage> {
-    const { audience, user, read, limit, cursor } = request;
-    const place = cursor === undefined ? undefined : parseCursor(cursor);
+    const place = request.cursor === undefined ? undefined : parsePlace(request.cursor);
     return withTransaction(
       this.#source,
       async (tx) => {
-        const query = tx
-          .createQueryBuilder(Notification, 'n')
-          .where('n.audience = :audience AND n.target = :user', { audience, user })
-          .andWhere('NOT n.acknowledged AND NOT n.withdrawn')
-          .orderBy('n.ordinal', 'DESC')
-          .addOrderBy('n.id', 'DESC')
-          .limit(limit + 1);
-        if (read !== undefined) query.andWhere('n.read = :read', { read });
-        if (place) query.andWhere('(n.ordinal, n.id) < (:ordinal, :id)', place);
-        const rows = await query.getMany();
-        const inbox = await tx.findOneBy(Inbox, { audience, userId: user });
-        const items = fitting(rows.slice(0, limit).map(userNotification));
+        const rows = await readRows(tx, request, place);
+        const items = fitting(rows.slice(0, request.limit).map(userNotification));
         const last = rows.length > items.length ? rows[items.length - 1] : undefined;
         return {
           items,
-          unread_count: inbox?.unreadCount ?? 0,
-          version: inbox?.version ?? 0,
-          next_cursor: last ? formatCursor(last) : null,
+          ...(await countsOf(tx, request)),
+          next_cursor: last ? formatPlace(last) : null,
         };
       },
       { isolation: 'REPEATABLE READ' },
     );
   }
+
+  count(request: InboxRequest): Promise<InboxCount> {
+    return countsOf(this.#source.manager, request);
+  }
+}
+
+/** How an inbox stands; one that nobody wrote to yet is empty. */
+export async function countsOf(
+  manager: EntityManager,
+  { audience, user }: InboxRequest,
+): Promise<InboxCount> {
+  const inbox = await manager.findOneBy(Inbox, { audience, userId: user });
+  return { unread_count: inbox?.unreadCount ?? 0, version: inbox?.version ?? 0 };
+}
+
+/** The rows of a page, and one more where there are more. Read and unread ones are apart in the index: both merge. */
+function readRows(
+  tx: EntityManager,
+  { audience, user, read, limit }: ListNotificationsRequest,
+  place: Place | undefined,
+): Promise<(NotificationRow & Place)[]> {
+  const rowsThat = (are: boolean) =>
+    `(SELECT n.id, n.target, n.category, n.interactive, n.content, n.created_at AS "createdAt",
+             n.read, n.acknowledged, n.withdrawn, n.ordinal
+      FROM notification n
+      WHERE n.audience = $1 AND n.target = $2 AND n.read = ${are} AND NOT n.acknowledged AND NOT n.withdrawn
+        ${place ? 'AND (n.ordinal, n.id) < ($4, $5)' : ''}
+      ORDER BY n.ordinal DESC, n.id DESC
+      LIMIT $3)`;
+  return tx.query(
+    `${read === undefined ? `${rowsThat(false)} UNION ALL ${rowsThat(true)}` : rowsThat(read)}
+     ORDER BY ordinal DESC, id DESC
+     LIMIT $3`,
+    [audience, user, limit + 1, ...(place ? [place.ordinal, place.id] : [])],
+  );
 }
 
 /** The items of a page as far as one message over NATS takes them, and at least the first. */
@@ -69,21 +88,4 @@ function fitting(items: readonly UserNotification[]): UserNotification[] {
     return i > 0 && bytes > PAGE_BYTES;
   });
   return end === -1 ? [...items] : items.slice(0, end);
-}
-
-const PLACE = /^([1-9][0-9]{0,18}):([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/;
-
-function formatCursor({ ordinal, id }: Place): string {
-  return Buffer.from(`${ordinal}:${id}`).toString('base64url');
-}
-
-function parseCursor(cursor: string): Place {
-  const match = PLACE.exec(Buffer.from(cursor, 'base64url').toString('latin1'));
-  const [, ordinal = '', id = ''] = match ?? [];
-  if (!match || formatCursor({ ordinal, id }) !== cursor || BigInt(ordinal) >= 2n ** 63n) {
-    throw new ProblemError('request_invalid', 'The cursor is none of this inbox', {
-      errors: [{ path: '/cursor', message: 'must be the next_cursor of another page' }],
-    });
-  }
-  return { ordinal, id };
 }

@@ -1,6 +1,7 @@
 import { onceUntil, Routine } from '@posthorn/service';
 import type { Part, Parts } from '../parts.js';
 import { InboxController } from './inbox.controller.js';
+import { InboxMarks } from './inbox-marks.js';
 import { InboxReader } from './inbox-reader.js';
 
 /** How often is looked for updates that nobody came to tell, in ms. */
@@ -8,11 +9,14 @@ const RELAY_MS = 1_000;
 
 /** Inboxes: read and marked by their owners, who are told of each change. */
 export function openInbox(parts: Parts): Part {
-  const { source } = parts;
+  const { source, updates } = parts;
   relayUpdates(parts);
   return {
     controllers: [InboxController],
-    providers: [{ provide: InboxReader, useValue: new InboxReader(source) }],
+    providers: [
+      { provide: InboxReader, useValue: new InboxReader(source) },
+      { provide: InboxMarks, useValue: new InboxMarks(source, updates) },
+    ],
   };
 }
 
