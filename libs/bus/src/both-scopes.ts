@@ -1,5 +1,6 @@
 /** One event on two scopes: the document's controllers publish messages and activities on both. */
-import { asProblem, ProblemError, type Scope } from '@posthorn/contracts';
+import { asProblem, type IdempotencyScope, messageId, ProblemError, type Scope } from '@posthorn/contracts';
+import { newEventId } from './jetstream/event-id.js';
 import type { Receipt } from './port.js';
 
 type Side = readonly [scope: Scope, publish: () => Promise<Receipt>];
@@ -15,6 +16,14 @@ export async function publishOnBoth(first: Side, second: Side): Promise<[Receipt
   if (one.status === 'rejected') throw missing(second[0], first[0], one.reason);
   if (two.status === 'rejected') throw missing(first[0], second[0], two.reason);
   return [one.value, two.value];
+}
+
+/** The id that both are published under: with a key of the caller's the same in each try, so that a repeat completes. */
+export function idOnBoth(
+  publish: Omit<IdempotencyScope, 'scope' | 'instance' | 'key'>,
+  key: string | undefined,
+): string {
+  return key === undefined ? newEventId() : messageId({ ...publish, scope: 'global', instance: null, key });
 }
 
 function missing(done: Scope, missed: Scope, reason: unknown): ProblemError {

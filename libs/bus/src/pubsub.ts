@@ -14,7 +14,6 @@ import {
   encodeToken,
   findId,
   isPattern,
-  messageId,
   type PayloadOf,
   ProblemError,
   parseFilters,
@@ -25,8 +24,7 @@ import {
   type TopicName,
   topicAt,
 } from '@posthorn/contracts';
-import { publishOnBoth } from './both-scopes.js';
-import { newEventId } from './jetstream/event-id.js';
+import { idOnBoth, publishOnBoth } from './both-scopes.js';
 import { JetStreamBus } from './jetstream/jetstream-bus.js';
 import type {
   Bus,
@@ -398,19 +396,10 @@ class NatsPubSub implements PubSub {
     pending.bytes += bytes;
   }
 
-  /** The id of an event on two scopes: with an idempotency key the same in each try. */
   #sharedId(name: string, data: unknown, { idempotencyKey: key }: PublishOptions): string {
-    if (key === undefined) return newEventId();
     const { audience, source } = this.#options;
     const { path } = publishTopic(name, messageOf(data).message);
-    return messageId({
-      audience,
-      scope: 'global',
-      instance: null,
-      path,
-      principal: principalOf(source),
-      key,
-    });
+    return idOnBoth({ audience, path, principal: principalOf(source) }, key);
   }
 
   #subscribe(

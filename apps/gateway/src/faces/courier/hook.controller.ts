@@ -1,7 +1,7 @@
 /** `POST /v1/hook`: publishes from outside (docs/protocols/courier.md). */
 import { Body, Controller, Headers, HttpCode, Post, Res, UseGuards } from '@nestjs/common';
 import type { Receipt } from '@posthorn/bus';
-import { checkEventId, publishTopic } from '@posthorn/bus/platform';
+import { checkEventId, type Draft, idOnBoth, publishOnBoth, publishTopic } from '@posthorn/bus/platform';
 import {
   assertMayPublish,
   assertPrivileged,
@@ -10,6 +10,7 @@ import {
   formatPosition,
   type Principal,
   ProblemError,
+  publicName,
   type Scope,
   type Topic,
 } from '@posthorn/contracts';
@@ -24,7 +25,7 @@ interface HookBody {
   readonly topic: string;
   readonly action: 'publish' | 'broadcast';
   readonly message: object;
-  readonly scope: Scope | undefined;
+  readonly scope: Scope | 'both' | undefined;
 }
 
 const TRACEPARENT = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
@@ -38,7 +39,10 @@ export class HookController {
     this.#rates = new PublishRates(core.config);
   }
 
-  /** 200 with the same object once the event is stored; its place, where it has one, is in `Posthorn-Position`. */
+  /**
+   * 200 with the same object once the event is stored; its place, where it has one, is in `Posthorn-Position`: on
+   * both scopes that of the global one, which is the one that clients resume from.
+   */
   @Post()
   @HttpCode(200)
   async publish(
@@ -52,20 +56,38 @@ export class HookController {
     if (body.scope !== undefined) assertPrivileged(principal, 'scope');
     const topic = publishTopic(body.topic, body.message);
     const scope = body.scope ?? defaultScope(topic);
-    assertMayPublish(principal, topic, scope);
+    for (const one of scopesOf(scope)) assertMayPublish(principal, topic, one);
     const key = checkIdempotencyKey(idempotencyKey);
     this.#rates.take(principal, topic);
-    const receipt = await this.core.publisher.publish({
+    const draft = {
       ...authorOf(principal),
       topic,
-      scope,
       message: body.message,
       ...(key === undefined ? {} : { idempotencyKey: key }),
       ...(body.action === 'broadcast' ? { kind: 'broadcast' as const } : {}),
       ...(traceparent && TRACEPARENT.test(traceparent) ? { traceparent } : {}),
-    });
+    };
+    const receipt =
+      scope === 'both'
+        ? await this.#publishOnBoth(draft)
+        : await this.core.publisher.publish({ ...draft, scope });
     this.#describe(reply, receipt);
     return raw as object;
+  }
+
+  /** One event, under one id: with a key the same in each try, so that a repeat completes what is missing. */
+  async #publishOnBoth(draft: Omit<Draft, 'scope'>): Promise<Receipt> {
+    const { audience, principal, topic, idempotencyKey: key } = draft;
+    if (await this.core.bus.isEphemeral(audience, topic)) {
+      throw new ProblemError(
+        'request_invalid',
+        `${publicName(topic)} is ephemeral, and has global events only`,
+      );
+    }
+    const id = idOnBoth({ audience, path: topic.path, principal }, key);
+    const publish = (scope: Scope) => () => this.core.publisher.publish({ ...draft, id, scope });
+    const [, global] = await publishOnBoth(['local', publish('local')], ['global', publish('global')]);
+    return global;
   }
 
   #describe(reply: FastifyReply, receipt: Receipt): void {
@@ -86,8 +108,8 @@ function parseHook(body: Record<string, unknown>): HookBody {
   if (typeof message !== 'object' || message === null || Array.isArray(message)) {
     errors.push({ path: '/message', message: 'must be an object' });
   }
-  if (scope !== undefined && scope !== 'local' && scope !== 'global') {
-    errors.push({ path: '/scope', message: 'must be local or global' });
+  if (scope !== undefined && scope !== 'local' && scope !== 'global' && scope !== 'both') {
+    errors.push({ path: '/scope', message: 'must be local, global or both' });
   }
   if (errors.length > 0) {
     throw new ProblemError('request_invalid', 'The body does not have the expected form', { errors });
@@ -96,8 +118,12 @@ function parseHook(body: Record<string, unknown>): HookBody {
     topic: action === 'broadcast' ? BROADCAST : (topic as string),
     action: action as HookBody['action'],
     message: message as object,
-    scope: action === 'broadcast' ? undefined : (scope as Scope | undefined),
+    scope: action === 'broadcast' ? undefined : (scope as HookBody['scope']),
   };
+}
+
+function scopesOf(scope: Scope | 'both'): readonly Scope[] {
+  return scope === 'both' ? ['local', 'global'] : [scope];
 }
 
 /** The only scope that the catalogue gives the topic, else global. */

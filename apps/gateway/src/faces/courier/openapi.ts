@@ -38,9 +38,9 @@ const HOOK = object(
     action: text('', { enum: ['publish', 'broadcast'] }),
     message: { type: 'object', description: 'The payload', examples: [{ type: 'database' }] },
     scope: text(
-      'Role service or admin. Default: the only one that the catalogue gives the topic, else global',
+      'Role service or admin. Default: the only one that the catalogue gives the topic, else global. On both: one event under one id; where one of the two is missing, the error says which, and the same Idempotency-Key completes it',
       {
-        enum: ['local', 'global'],
+        enum: ['local', 'global', 'both'],
       },
     ),
   },
@@ -95,7 +95,12 @@ export const COURIER_PATHS = {
       responses: {
         200: {
           ...answer('The same object', HOOK),
-          headers: { 'Posthorn-Position': { schema: text('Where the event is stored') } },
+          headers: {
+            'Posthorn-Position': {
+              schema: text('Where the event is stored; on both scopes, where the global one is'),
+            },
+            'Posthorn-Event-Id': { schema: text("The event's id, percent-encoded") },
+          },
         },
         ...problems(
           'forbidden',
