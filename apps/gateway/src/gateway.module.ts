@@ -4,6 +4,7 @@ import { GatewayCore } from './core.js';
 import { CatalogueModule } from './faces/catalogue/catalogue.module.js';
 import { CommunitiesModule } from './faces/communities/communities.module.js';
 import { CourierModule } from './faces/courier/courier.module.js';
+import { DeadLettersModule } from './faces/dead-letters/dead-letters.module.js';
 import { InboxModule } from './faces/inbox/inbox.module.js';
 import { TimelineModule } from './faces/timeline/timeline.module.js';
 import { ProbesController } from './http/probes.controller.js';
@@ -14,7 +15,14 @@ export class GatewayModule {
   static around(core: GatewayCore): DynamicModule {
     return {
       module: GatewayModule,
-      imports: [CatalogueModule, CourierModule, InboxModule, CommunitiesModule, TimelineModule],
+      imports: [
+        CatalogueModule,
+        CourierModule,
+        InboxModule,
+        CommunitiesModule,
+        TimelineModule,
+        DeadLettersModule,
+      ],
       controllers: [ProbesController],
       providers: [{ provide: GatewayCore, useValue: core }],
       exports: [GatewayCore],

@@ -23,7 +23,9 @@ interface Consuming extends AsyncDisposable {
   readonly subscription: DurableSubscription;
   publish(n: number): Promise<number>;
   /** The consumer's dead letters, once there are that many. */
-  dead(count: number): Promise<(DeadLetter & { readonly headers: Record<string, string[]> })[]>;
+  dead(
+    count: number,
+  ): Promise<(Omit<DeadLetter, 'headers'> & { readonly headers: Record<string, string[]> })[]>;
   outcomes(): string[];
 }
 

@@ -73,6 +73,9 @@ export interface DeadLetter extends StoredEvent {
   readonly eventId: string;
 }
 
+/** What of a dead letter a redrive takes. */
+export type Redrivable = StoredEvent & Pick<DeadLetter, 'id' | 'consumer' | 'source'>;
+
 /** Why a consumer gave an event up. */
 export interface Failure {
   readonly code: string;
@@ -116,7 +119,7 @@ export async function storeDeadLetter(
  * However often it is called for a letter that has failed so many times, it is stored once.
  * @throws where JetStream does not take it, or does not answer: then the same call again tells
  */
-export async function storeRedrive(js: JetStreamClient, letter: DeadLetter): Promise<void> {
+export async function storeRedrive(js: JetStreamClient, letter: Redrivable): Promise<void> {
   const redrives = letter.redrives + 1;
   const headers = eventHeaders({ ...letter, redrives });
   const subject = redriveSubject(letter.source.scope, letter.consumer, letter.id, redrives);

@@ -2,9 +2,17 @@
  * `@posthorn/bus/platform`: the bus's port, its JetStream driver and the streams' provisioning. For the platform's
  * own apps; a service uses the SDK, whose promises these parts do not make.
  */
-export { idOnBoth, publishOnBoth } from './both-scopes.js';
-export { DEAD_HEADER, type DeadLetter, readDeadLetter } from './dead-letters.js';
+export { publishOnBoth } from './both-scopes.js';
+export {
+  DEAD_HEADER,
+  type DeadLetter,
+  type Redrivable,
+  readDeadLetter,
+  storeRedrive,
+} from './dead-letters.js';
 export { checkEventId } from './jetstream/event-id.js';
+export { headersOf } from './jetstream/headers.js';
+export { Intake, type IntakeOptions } from './jetstream/intake.js';
 export { JetStreamBus, type JetStreamBusOptions } from './jetstream/jetstream-bus.js';
 export { judgePosition, type RetentionBound, type StreamExtent } from './jetstream/resume.js';
 export {

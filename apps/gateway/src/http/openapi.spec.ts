@@ -7,6 +7,7 @@ import { AudienceController } from '../faces/courier/audience.controller.js';
 import { HookController } from '../faces/courier/hook.controller.js';
 import { SignController } from '../faces/courier/sign.controller.js';
 import { TopicController } from '../faces/courier/topic.controller.js';
+import { DeadLettersController } from '../faces/dead-letters/dead-letters.controller.js';
 import { InboxController } from '../faces/inbox/inbox.controller.js';
 import { TimelineController } from '../faces/timeline/timeline.controller.js';
 import { OPENAPI } from './openapi.js';
@@ -20,6 +21,7 @@ const controllers = [
   InboxController,
   CommunitiesController,
   TimelineController,
+  DeadLettersController,
 ];
 
 /** `GET /v1/topic` for each handler of a controller, as Nest would route it. */

@@ -3,6 +3,7 @@ import { PROBLEMS, UserNotification } from '@posthorn/contracts';
 import { ASYNC_API, CATALOGUE_PATHS } from '../faces/catalogue/openapi.js';
 import { COMMUNITY_PATHS } from '../faces/communities/openapi.js';
 import { AUDIENCE, COURIER_PATHS, TOPIC } from '../faces/courier/openapi.js';
+import { DEAD_LETTER_PATHS } from '../faces/dead-letters/openapi.js';
 import { INBOX_PATHS } from '../faces/inbox/openapi.js';
 import { TIMELINE_ITEM, TIMELINE_PATHS } from '../faces/timeline/openapi.js';
 import { object, text } from './openapi-parts.js';
@@ -21,7 +22,14 @@ export const OPENAPI = {
     license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
   },
   security: [{ jwt: [] }],
-  paths: { ...CATALOGUE_PATHS, ...COURIER_PATHS, ...INBOX_PATHS, ...COMMUNITY_PATHS, ...TIMELINE_PATHS },
+  paths: {
+    ...CATALOGUE_PATHS,
+    ...COURIER_PATHS,
+    ...INBOX_PATHS,
+    ...COMMUNITY_PATHS,
+    ...TIMELINE_PATHS,
+    ...DEAD_LETTER_PATHS,
+  },
   components: {
     securitySchemes: { jwt: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } },
     schemas: {

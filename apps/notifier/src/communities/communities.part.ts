@@ -4,9 +4,12 @@ import type { Part, Parts } from '../parts.js';
 import { CommunitiesController } from './communities.controller.js';
 import { Communities } from './communities.js';
 
-/** Who manages and who belongs to a community. */
-export function openCommunities({ source, bus }: Parts): Part {
-  const communities = new Communities({ source, lastEvent: () => lastEvent(bus.jsm) });
+/**
+ * Who manages and who belongs to a community.
+ * @param managersSet told when managers were set: events may wait for them
+ */
+export function openCommunities({ source, bus }: Parts, managersSet: () => void): Part {
+  const communities = new Communities({ source, lastEvent: () => lastEvent(bus.jsm), managersSet });
   return {
     controllers: [CommunitiesController],
     providers: [{ provide: Communities, useValue: communities }],

@@ -18,7 +18,7 @@ describe('a community', () => {
     env = await startEnvironment();
     await env.replica().started;
     source = await openDatabase({ url: env.databaseUrl, schema: 'notifier', entities: [Community] });
-    communities = new Communities({ source, lastEvent: async () => last });
+    communities = new Communities({ source, lastEvent: async () => last, managersSet: () => {} });
   });
   afterEach(async () => {
     last = 0n;

@@ -14,6 +14,7 @@ export interface CommunitiesOptions {
   readonly source: DataSource;
   /** The time of the last event in the stream, in nanoseconds since 1970, by the stream's own clock. */
   readonly lastEvent: () => Promise<bigint>;
+  readonly managersSet: () => void;
 }
 
 /** Who manages, and who belongs to, a community. */
@@ -29,6 +30,7 @@ export class Communities {
     const { audience, community, users } = checked(request);
     const repository = this.#options.source.getRepository(Community);
     await repository.upsert({ audience, id: community, managers: users }, ['audience', 'id']);
+    this.#options.managersSet();
     return { community, users };
   }
 

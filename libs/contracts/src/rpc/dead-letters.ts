@@ -71,7 +71,8 @@ export interface DeadLetterItem {
     readonly source: string | null;
     /** When it was stored; ISO 8601. */
     readonly time: string;
-    readonly position: string;
+    /** Null where the letter does not tell the stream's epoch. */
+    readonly position: string | null;
   };
 }
 

@@ -1,0 +1,80 @@
+import { storeRedrive } from '@posthorn/bus/platform';
+import { onceUntil, Routine } from '@posthorn/service';
+import { consumerName } from '../events-server.js';
+import type { Part, Parts } from '../parts.js';
+import { DeadLettersController } from './dead-letters.controller.js';
+import { DeadLetters } from './dead-letters.js';
+import { LetterStore } from './letter-store.js';
+import { Projection } from './projection.js';
+
+/** How often is looked for letters that nobody told of, in ms. */
+const LOOK_MS = 10_000;
+/** The pause after a look that failed. */
+const RETRY_MS = 2_000;
+
+/** Workers that handle events of several audiences in one transaction. */
+const BATCHING = ['notifier', 'activitystreams-activity', 'activitystreams-join'];
+
+export interface DeadLettersPart extends Part {
+  /** Looks for letters that wait for managers, some of whom were set. */
+  managersSet(): void;
+}
+
+/** Dead letters: listed, redriven and deleted by admins, and redriven by themselves once what they wait for is there. */
+export function openDeadLetters({ service, config, nats, bus, source }: Parts): DeadLettersPart {
+  const { logger, metrics, shutdown } = service;
+  const waiting = metrics.gauge('dead_letters_waiting', 'Dead letters that nobody has redriven or deleted');
+  const lag = metrics.gauge('dead_letters_unlisted', 'Dead letters on the bus that are not in the list yet');
+  const redriven = metrics.counter(
+    'dead_letters_redriven_total',
+    'Dead letters given to their consumers again',
+  );
+  const store = new LetterStore(source);
+  const failing = onceUntil(logger, {
+    begins: 'dead letters cannot be redriven',
+    ends: 'dead letters are redriven again',
+  });
+  let ending = false;
+  const redriver = new Routine({
+    everyMs: LOOK_MS,
+    retryMs: RETRY_MS,
+    run: async () => {
+      while (!ending && (await store.wake()) > 0);
+      for (let more = true; more && !ending; ) {
+        const some = await store.redriveSome((letter) => storeRedrive(bus.js, letter));
+        redriven.inc(some.redriven);
+        more = some.more;
+      }
+      waiting.set(await store.waiting());
+      lag.set(await projection.lag());
+      await store.purgeSome();
+    },
+    report: (error) => {
+      if (error) failing.begin({ reason: String(error) });
+      else failing.end();
+    },
+  });
+  const look = () => redriver.soon();
+  const projection = new Projection({
+    nc: nats.connection,
+    bus,
+    store,
+    logger,
+    consumer: consumerName('dead-letters', config.instance),
+    instance: config.instance,
+    worker: consumerName('notifier', config.instance),
+    batching: new Set(BATCHING.map((worker) => consumerName(worker, config.instance))),
+    waiting: look,
+  });
+  redriver.start();
+  look();
+  shutdown.on('finish in flight', 'dead letters', async () => {
+    ending = true;
+    await Promise.all([redriver.stop(), projection.close()]);
+  });
+  return {
+    controllers: [DeadLettersController],
+    providers: [{ provide: DeadLetters, useValue: new DeadLetters({ source, store, marked: look }) }],
+    managersSet: look,
+  };
+}
