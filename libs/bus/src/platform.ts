@@ -2,7 +2,7 @@
  * `@posthorn/bus/platform`: the bus's port, its JetStream driver and the streams' provisioning. For the platform's
  * own apps; a service uses the SDK, whose promises these parts do not make.
  */
-export { publishOnBoth } from './both-scopes.js';
+export { idOnBoth, publishOnBoth } from './both-scopes.js';
 export {
   DEAD_HEADER,
   type DeadLetter,
