@@ -5,6 +5,7 @@ import { pathToFileURL } from 'node:url';
 import { build } from './build.mjs';
 import { root } from './checkout.mjs';
 import { configurationPage } from './configuration-page.mjs';
+import { topicsPage } from './topics-page.mjs';
 
 await build();
 const load = (/** @type {string} */ path) => import(pathToFileURL(join(root, 'dist', path)).href);
@@ -17,3 +18,4 @@ const fields = {
 };
 const apps = Object.fromEntries(Object.entries(fields).map(([app, table]) => [app, describeConfig(table)]));
 writeFileSync(join(root, 'docs', 'configuration.md'), configurationPage(apps));
+writeFileSync(join(root, 'docs', 'topics.md'), topicsPage(await load('libs/contracts/src/index.js')));

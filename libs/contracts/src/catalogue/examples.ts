@@ -79,7 +79,8 @@ export const EXAMPLES: { readonly [Name in TopicName]: PayloadOf<Name> } = {
   'usernotification:created': notification,
   'usernotification:updated': {
     target: 'bob',
-    notification: { ...notification, read: true },
+    change: 'read',
+    ids: [notification.id],
     unread_count: 2,
     version: 17,
   },

@@ -35,20 +35,26 @@ export function rulesOf({ access, scopes, parameter }: CatalogueEntry): { publis
   const roles = MEMBERS.roles;
   switch (access) {
     case 'platform':
-      return { publish: SERVICES, subscribe: scopes.includes('global') ? MEMBERS : SERVICES };
+      return { publish: SERVICES, subscribe: platformSubscribers(scopes) };
     case 'owner': {
-      const whose = parameter?.hidden ? `${parameter.name} in the payload` : (parameter?.name ?? 'name');
-      const text = `the user whose ${parameter?.owner} is the ${whose}; role service or admin`;
+      const where = parameter?.hidden ? `is the payload's \`${parameter.name}\`` : 'ends the name';
+      const text = `the user whose \`${parameter?.owner}\` ${where}; role service or admin`;
       return { publish: SERVICES, subscribe: { roles, text } };
     }
     case 'secret':
       return {
         publish: SERVICES,
-        subscribe: { roles, text: `whoever knows the ${parameter?.name}; role service or admin` },
+        subscribe: { roles, text: `whoever knows the \`${parameter?.name}\`; role service or admin` },
       };
     case 'open':
       return { publish: MEMBERS, subscribe: MEMBERS };
   }
+}
+
+function platformSubscribers(scopes: readonly Scope[]): Rule {
+  if (!scopes.includes('global')) return SERVICES;
+  if (!scopes.includes('local')) return MEMBERS;
+  return { roles: MEMBERS.roles, text: `${MEMBERS.text} on global; ${SERVICES.text} on local too` };
 }
 
 /** Who may use a topic that the catalogue does not have, by what the policy says of an ordinary member. */
