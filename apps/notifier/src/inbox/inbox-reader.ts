@@ -72,12 +72,13 @@ function readRows(
         ${place ? 'AND (n.ordinal, n.id) < ($4, $5)' : ''}
       ORDER BY n.ordinal DESC, n.id DESC
       LIMIT $3)`;
-  return tx.query(
-    `${read === undefined ? `${rowsThat(false)} UNION ALL ${rowsThat(true)}` : rowsThat(read)}
-     ORDER BY ordinal DESC, id DESC
-     LIMIT $3`,
-    [audience, user, limit + 1, ...(place ? [place.ordinal, place.id] : [])],
-  );
+  const rows = read === undefined ? `${rowsThat(false)} UNION ALL ${rowsThat(true)}` : rowsThat(read);
+  return tx.query(`SELECT * FROM (${rows}) AS page ORDER BY ordinal DESC, id DESC LIMIT $3`, [
+    audience,
+    user,
+    limit + 1,
+    ...(place ? [place.ordinal, place.id] : []),
+  ]);
 }
 
 /** The items of a page as far as one message over NATS takes them, and at least the first. */

@@ -61,8 +61,10 @@ export class InboxUpdates {
         const left: RecordedUpdate[] = await tx.query(
           `SELECT u.id, u.audience, u.message, u.untold, u.traceparent
            FROM inbox_update u
-           WHERE (u.untold <> '{}' OR u.recorded_at < now() - $1::interval)
-             AND NOT EXISTS (SELECT FROM notification n WHERE n.id = ANY (u.untold) AND n.emitted_at IS NULL)
+           WHERE (u.untold = '{}' AND u.recorded_at < now() - $1::interval)
+              -- Counted for each: as an anti-join it would read all notifications.
+              OR (u.untold <> '{}' AND 0 = (
+                SELECT count(*) FROM notification n WHERE n.id = ANY (u.untold) AND n.emitted_at IS NULL))
            ORDER BY u.audience, u.user_id, u.version
            LIMIT $2
            FOR UPDATE SKIP LOCKED`,
