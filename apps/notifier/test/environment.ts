@@ -202,7 +202,7 @@ export class Environment implements AsyncDisposable {
     await this.query(
       'TRUNCATE notifier.notification, notifier.inbox, notifier.invitation, notifier.inbox_update, ' +
         'notifier.community, notifier.community_member, ' +
-        'notifier.activity, notifier.timeline_entry, notifier.timeline_seen',
+        'notifier.activity, notifier.timeline_entry, notifier.timeline_seen, notifier.dead_letter',
     );
   }
 
