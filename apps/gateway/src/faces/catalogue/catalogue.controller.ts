@@ -25,8 +25,11 @@ import { Caller, CallerGuard } from '../../http/caller.js';
 import { publicUrl } from '../../http/public-url.js';
 import { matchesTag, type Shown, shown } from './shown.js';
 
-/** Bytes that registered topics may take in one document: about 5,000 without a schema. */
-export const REGISTERED_LIMIT = 4 * 1024 * 1024;
+/**
+ * Bytes that registered topics may take in one document: about 1,000 without a schema. It is made within some tens
+ * of milliseconds, for which sockets wait.
+ */
+const REGISTERED_LIMIT = 1024 * 1024;
 
 /** Lets calls without `Authorization` pass as nobody; one that has it must be right, as everywhere else. */
 @Injectable()
