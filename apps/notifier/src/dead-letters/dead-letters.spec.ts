@@ -236,7 +236,7 @@ describe('a dead letter', () => {
     await forge('ph-dead.x', { ...good, [DEAD_HEADER.reason]: 'a\0b' });
     await forge('ph-dead.x', { ...good, [DEAD_HEADER.subject]: `ph.${'a'.repeat(3_700)}.local.main.-.a` });
     await forge('ph-dead.x', { ...good, [DEAD_HEADER.subject]: 'ph.acme.local.elsewhere.-.a' });
-    await forge('ph-dead.x', good);
+    await forge('ph-dead.x', { ...good, [DEAD_HEADER.sequence]: '2' });
     const [letter] = await letters(1);
     expect(letter).toMatchObject({ consumer: 'x', event: { topic: 'a', position: null, source: null } });
     await projected();
