@@ -74,7 +74,14 @@ export {
   type SignReply,
   SignRequest,
 } from './rpc/auth.js';
-export { COMMUNITY_CALLS, type SetCommunityReply, SetCommunityRequest } from './rpc/communities.js';
+export {
+  COMMUNITY_CALLS,
+  type ListMembersReply,
+  ListMembersRequest,
+  MEMBERS_PAGE,
+  type SetCommunityReply,
+  SetCommunityRequest,
+} from './rpc/communities.js';
 export {
   DEAD_LETTER_CALLS,
   type DeadLetterItem,

@@ -9,6 +9,7 @@ import { SignController } from '../faces/courier/sign.controller.js';
 import { TopicController } from '../faces/courier/topic.controller.js';
 import { DeadLettersController } from '../faces/dead-letters/dead-letters.controller.js';
 import { InboxController } from '../faces/inbox/inbox.controller.js';
+import { NotifyController } from '../faces/inbox/notify.controller.js';
 import { TimelineController } from '../faces/timeline/timeline.controller.js';
 import { OPENAPI } from './openapi.js';
 
@@ -19,6 +20,7 @@ const controllers = [
   SignController,
   TopicController,
   InboxController,
+  NotifyController,
   CommunitiesController,
   TimelineController,
   DeadLettersController,

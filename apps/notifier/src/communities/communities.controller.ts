@@ -1,6 +1,12 @@
 import { Controller } from '@nestjs/common';
 import { MessagePattern, Payload } from '@nestjs/microservices';
-import { COMMUNITY_CALLS, type SetCommunityReply, SetCommunityRequest } from '@posthorn/contracts';
+import {
+  COMMUNITY_CALLS,
+  type ListMembersReply,
+  ListMembersRequest,
+  type SetCommunityReply,
+  SetCommunityRequest,
+} from '@posthorn/contracts';
 import { Communities } from './communities.js';
 
 /** The calls about communities. */
@@ -16,5 +22,10 @@ export class CommunitiesController {
   @MessagePattern(COMMUNITY_CALLS.setMembers)
   setMembers(@Payload() request: SetCommunityRequest): Promise<SetCommunityReply> {
     return this.communities.setMembers(request);
+  }
+
+  @MessagePattern(COMMUNITY_CALLS.listMembers)
+  listMembers(@Payload() request: ListMembersRequest): Promise<ListMembersReply> {
+    return this.communities.members(request);
   }
 }

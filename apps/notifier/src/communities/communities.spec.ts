@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
+import { COMMUNITY_CALLS, MEMBERS_PAGE } from '@posthorn/contracts';
 import { openDatabase } from '@posthorn/database';
 import type { DataSource } from 'typeorm';
 import { type Environment, startEnvironment } from '../../test/environment.js';
@@ -29,7 +30,7 @@ describe('a community', () => {
     await env[Symbol.asyncDispose]();
   });
 
-  const members = (audience = 'acme') => communities.members(audience, 'chess');
+  const members = (audience = 'acme') => communities.members({ audience, community: 'chess' });
   const set = (...users: string[]) => communities.setMembers({ audience: 'acme', community: 'chess', users });
   /** A join or leave that is stored at a place in the stream and handled now. */
   const change = (user: string, at: bigint, present = true) =>
@@ -133,11 +134,21 @@ describe('a community', () => {
     await expect(env.setManagers('a\0b', [])).rejects.toMatchObject({ code: 'request_invalid' });
   });
 
+  it('gives the members in pages', async () => {
+    const users = Array.from({ length: MEMBERS_PAGE + 1 }, (_, i) => `user ${i}`).sort();
+    await set(...users);
+    const call = (after?: string): Promise<string[]> =>
+      env.rpc.call(COMMUNITY_CALLS.listMembers, { audience: 'acme', community: 'chess', after });
+    const first = await call();
+    expect(first).toEqual(users.slice(0, MEMBERS_PAGE));
+    expect(await call(first.at(-1))).toEqual(users.slice(MEMBERS_PAGE));
+  });
+
   it('takes any other id as it is', async () => {
     const users = ['*', '>', 'a.b', '"', "'; --", '💌', '{x,"y"}', '\\', 'NULL', ' '];
     expect(await env.setManagers('chess', users)).toEqual({ community: 'chess', users });
     expect(await env.query('SELECT managers FROM notifier.community')).toEqual([{ managers: users }]);
     await env.setMembers('*', users);
-    expect(await communities.members('acme', '*')).toEqual([...users].sort());
+    expect(await communities.members({ audience: 'acme', community: '*' })).toEqual([...users].sort());
   });
 });

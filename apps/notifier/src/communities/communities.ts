@@ -1,6 +1,9 @@
 import {
   type Finding,
   findId,
+  type ListMembersReply,
+  type ListMembersRequest,
+  MEMBERS_PAGE,
   ProblemError,
   type SetCommunityReply,
   type SetCommunityRequest,
@@ -66,15 +69,16 @@ export class Communities {
     return { community, users };
   }
 
-  /** The members, sorted. */
-  async members(audience: string, community: string): Promise<string[]> {
+  /** A page of the members, sorted. */
+  async members({ audience, community, after = '' }: ListMembersRequest): Promise<ListMembersReply> {
     const rows: { user_id: string }[] = await this.#options.source.query(
       `SELECT m.user_id
        FROM community_member m LEFT JOIN community c ON c.audience = m.audience AND c.id = m.community
-       WHERE m.audience = $1 AND m.community = $2 AND m.present
+       WHERE m.audience = $1 AND m.community = $2 AND m.user_id > $3 AND m.present
          AND m.ordinal >= COALESCE(c.members_ordinal, 0)
-       ORDER BY m.user_id`,
-      [audience, community],
+       ORDER BY m.user_id
+       LIMIT $4`,
+      [audience, community, after, MEMBERS_PAGE],
     );
     return rows.map(({ user_id }) => user_id);
   }

@@ -1,7 +1,7 @@
 /** `POST /v1/hook`: publishes from outside (docs/protocols/courier.md). */
 import { Body, Controller, Headers, HttpCode, Post, Res, UseGuards } from '@nestjs/common';
 import type { Receipt } from '@posthorn/bus';
-import { checkEventId, type Draft, idOnBoth, publishOnBoth, publishTopic } from '@posthorn/bus/platform';
+import { type Draft, idOnBoth, publishOnBoth, publishTopic } from '@posthorn/bus/platform';
 import {
   assertMayPublish,
   assertPrivileged,
@@ -19,6 +19,7 @@ import { authorOf } from '../../author.js';
 import { GatewayCore } from '../../core.js';
 import { objectBody } from '../../http/body.js';
 import { Caller, CallerGuard } from '../../http/caller.js';
+import { idempotencyKeyOf, traceparentOf } from '../../http/publish-headers.js';
 import { PublishRates } from './publish-rates.js';
 
 interface HookBody {
@@ -27,8 +28,6 @@ interface HookBody {
   readonly message: object;
   readonly scope: Scope | 'both' | undefined;
 }
-
-const TRACEPARENT = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
 
 @Controller('v1/hook')
 @UseGuards(CallerGuard)
@@ -57,7 +56,7 @@ export class HookController {
     const topic = publishTopic(body.topic, body.message);
     const scope = body.scope ?? defaultScope(topic);
     for (const one of scopesOf(scope)) assertMayPublish(principal, topic, one);
-    const key = checkIdempotencyKey(idempotencyKey);
+    const key = idempotencyKeyOf(idempotencyKey);
     this.#rates.take(principal, topic);
     const draft = {
       ...authorOf(principal),
@@ -65,7 +64,7 @@ export class HookController {
       message: body.message,
       ...(key === undefined ? {} : { idempotencyKey: key }),
       ...(body.action === 'broadcast' ? { kind: 'broadcast' as const } : {}),
-      ...(traceparent && TRACEPARENT.test(traceparent) ? { traceparent } : {}),
+      ...traceparentOf(traceparent),
     };
     const receipt =
       scope === 'both'
@@ -130,14 +129,4 @@ function scopesOf(scope: Scope | 'both'): readonly Scope[] {
 function defaultScope(topic: Topic): Scope {
   const scopes = topic.entry?.scopes;
   return scopes?.length === 1 ? scopes[0]! : 'global';
-}
-
-function checkIdempotencyKey(key: string | undefined): string | undefined {
-  try {
-    return checkEventId(key);
-  } catch (cause) {
-    throw new ProblemError('request_invalid', 'Idempotency-Key is a printable text of 1 to 255 characters', {
-      cause,
-    });
-  }
 }
