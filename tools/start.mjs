@@ -2,14 +2,13 @@
  * npm start: from a fresh checkout to a running Posthorn on this machine. Only built-in modules until the
  * dependencies are installed.
  */
-import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { basename, join, relative, resolve } from 'node:path';
+import { join, relative } from 'node:path';
 import { build } from './build.mjs';
 import { root } from './checkout.mjs';
 import { followLog } from './embedded/log.mjs';
 import { ensureNatsServer } from './embedded/nats.mjs';
-import { reachableByDatabase } from './embedded/postgres.mjs';
+import { environmentFile, homeOf } from './home.mjs';
 import { installDependencies, step } from './steps.mjs';
 
 const TOKEN_DAYS = 30;
@@ -75,17 +74,6 @@ function stop() {
     if (ownsLock()) rmSync(lockFile, { force: true });
   })();
   return stopping;
-}
-
-/**
- * Where everything is kept. As root the database runs as another user, for whom a checkout under /root is closed.
- * @param {NodeJS.ProcessEnv} env
- */
-function homeOf({ POSTHORN_HOME, DATABASE_URL }) {
-  if (POSTHORN_HOME) return resolve(POSTHORN_HOME);
-  if (DATABASE_URL || reachableByDatabase(root)) return join(root, '.posthorn');
-  const hash = createHash('sha256').update(root).digest('hex').slice(0, 8);
-  return join('/var/lib/posthorn', `${basename(root)}-${hash}`);
 }
 
 function takeLock() {
@@ -154,7 +142,7 @@ async function createAudience(url, token) {
  * @param {Record<string, string>} tokens
  */
 function writeEnvironment(running, tokens) {
-  const file = join(home, 'dev.env');
+  const file = environmentFile(home);
   const values = {
     POSTHORN_URL: running.url,
     POSTHORN_HOME: home,
