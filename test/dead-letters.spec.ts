@@ -183,6 +183,7 @@ describe('npm run dead-letters', () => {
   it('lists, shows, redrives and deletes', async () => {
     expect(await tool([])).toEqual({ code: 0, out: 'No dead letters.\n', err: '' });
     await publishBad('acme', '{"action":"a\\u001b[31m\\u202e"}');
+    await letters(admin, 1);
     await publishBad('acme', 'no json');
     const [first, second] = await letters(admin, 2);
     const wide = await tool(['list'], { COLUMNS: '140' });
