@@ -233,7 +233,8 @@ function printList(items, more) {
   if (items.length === 0) return console.log('No dead letters.');
   const width = process.stdout.columns || Number(process.env.COLUMNS) || TABLE;
   if (width >= TABLE) console.log(row('ID', 'GIVEN UP (UTC)', 'TRIES', 'CODE', 'TOPIC'));
-  for (const { id, time, tries, redrives, code, reason, consumer, event } of items) {
+  for (const [i, { id, time, tries, redrives, code, reason, consumer, event }] of items.entries()) {
+    if (width < TABLE && i > 0) console.log('');
     const topic = clean(event.topic);
     if (width >= TABLE) console.log(row(id, shortTime(time), drives(tries, redrives), clean(code), topic));
     else
