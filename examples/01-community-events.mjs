@@ -216,7 +216,7 @@ for (;;) {
   dead = [];
   for (let seq = deadBefore + 1; seq <= state.last_seq; seq++) {
     const stored = await jsm.streams.getMessage('PH_DEAD', { seq });
-    if (stored) dead.push({ id: stored.header.last('ce-id'), ...readDeadLetter(stored.header, stored.data) });
+    if (stored) dead.push(readDeadLetter(stored.header, stored.data));
   }
   if (dead.length >= malformed.length || Date.now() > deadline) break;
   await new Promise((resolve) => setTimeout(resolve, 50));
@@ -246,7 +246,7 @@ expectEqual(
   updates().map(({ message }) => message.notification?.withdrawn),
   [true],
 );
-expectEqual('dead letters', dead.map(({ id }) => id).sort(), malformed.map(({ id }) => id).sort());
+expectEqual('dead letters', dead.map(({ eventId }) => eventId).sort(), malformed.map(({ id }) => id).sort());
 console.log('\nWhy some are dead letters\n');
 for (const reason of new Set(dead.map(({ reason }) => reason)))
   console.log(`  ${dead.filter((letter) => letter.reason === reason).length} × ${reason}`);
