@@ -1,11 +1,13 @@
 import { createHash } from 'node:crypto';
+import type { ConsumerInfo, JetStreamManager } from '@nats-io/jetstream';
 import { type DynamicModule, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { CustomStrategy } from '@nestjs/microservices';
 import { JetStreamServer, SettlementFilter } from '@posthorn/bus/nest';
 import type { DurableSubscription } from '@posthorn/bus/platform';
 import { encodeToken, STREAMS } from '@posthorn/contracts';
-import { type Level, nestLogger, Routine } from '@posthorn/service';
+import { nestLogger, Routine } from '@posthorn/service';
+import type { Backlog } from './metrics.js';
 import type { Part, Parts } from './parts.js';
 
 /** How often a consumer's backlog is asked for, in ms. */
@@ -19,8 +21,7 @@ export interface EventsOptions extends Part {
   readonly consumer: string;
   /** The name of its health check. */
   readonly check: string;
-  /** Told how many events wait in the stream for it. */
-  readonly pending: Level;
+  readonly backlog: Backlog;
 }
 
 /**
@@ -55,23 +56,36 @@ export async function handleEvents(parts: Parts, options: EventsOptions): Promis
 }
 
 /** Asks for the consumer's backlog now and then, which also tells whether it is well. */
-function watchBacklog({ service, nats, bus }: Parts, { consumer, check, pending }: EventsOptions): void {
-  const backlog = new Routine({
+function watchBacklog({ service, nats, bus }: Parts, { consumer, check, backlog }: EventsOptions): void {
+  const routine = new Routine({
     everyMs: BACKLOG_MS,
     retryMs: BACKLOG_MS,
     run: async () => {
-      const { num_pending } = await bus.jsm.consumers.info(STREAMS.local.name, consumer);
-      pending.set(num_pending);
+      const info = await bus.jsm.consumers.info(STREAMS.local.name, consumer);
+      const pending = info.num_pending + info.num_ack_pending;
+      backlog.lag.set(pending === 0 ? 0 : await oldestAge(bus.jsm, info));
+      backlog.pending.set(pending);
     },
     report: (err) => service.health.set(check, !err, err?.message),
   });
-  const unwatch = nats.watch((connected) => connected && backlog.soon());
-  backlog.start();
-  backlog.soon();
+  const unwatch = nats.watch((connected) => connected && routine.soon());
+  routine.start();
+  routine.soon();
   service.shutdown.on('finish in flight', `backlog of ${consumer}`, () => {
     unwatch();
-    return backlog.stop();
+    return routine.stop();
   });
+}
+
+/** How long ago the oldest event that a consumer has not handled was stored, in seconds, by this clock. */
+async function oldestAge(jsm: JetStreamManager, { ack_floor, config }: ConsumerInfo): Promise<number> {
+  // The client's types know no subject beside a sequence; the server takes both.
+  const query: { seq: number; next_by_subj: string } = {
+    seq: ack_floor.stream_seq + 1,
+    next_by_subj: config.filter_subject ?? '>',
+  };
+  const oldest = await jsm.streams.getMessage(STREAMS.local.name, query);
+  return oldest ? Math.max(0, (Date.now() - oldest.time.getTime()) / 1_000) : 0;
 }
 
 /**

@@ -131,6 +131,9 @@ describe('a notifier', () => {
       await until(() => !replica.health.ready);
       const held = /^posthorn_notifier_events_total\{outcome="held",app="notifier"\} [1-9]/m;
       await until(async () => held.test((await replica.metrics.exposition()).body));
+      const waiting =
+        /^posthorn_consumer_(pending_events|lag_seconds)\{consumer="notifications",app="notifier"\} [1-9]/gm;
+      await until(async () => ((await replica.metrics.exposition()).body.match(waiting) ?? []).length === 2);
       database.restore();
       await env.settled();
       await expectOnce(100);
@@ -139,6 +142,8 @@ describe('a notifier', () => {
         .map(({ msg }) => msg)
         .filter((msg) => String(msg).startsWith('the database'));
       expect(said).toEqual(['the database is away', 'the database is back']);
+      const caughtUp = /^posthorn_consumer_lag_seconds\{consumer="notifications",app="notifier"\} 0$/m;
+      await until(async () => caughtUp.test((await replica.metrics.exposition()).body));
     });
 
     it('goes on where it was when NATS comes back', async () => {

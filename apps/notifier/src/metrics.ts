@@ -4,6 +4,22 @@ import type { Distribution, Level, Metrics, Tally } from '@posthorn/service';
 /** What retention removes; see retention/. */
 export type RemovedKind = 'notifications' | 'invitations' | 'departures' | 'entries' | 'activities' | 'seen';
 
+/** What waits for a consumer. */
+export interface Backlog {
+  /** Events. */
+  readonly pending: Level;
+  /** Seconds. */
+  readonly lag: Level;
+}
+
+const CONSUMERS = {
+  notifications: { consumer: 'notifications' },
+  activities: { consumer: 'activities' },
+  joins: { consumer: 'joins' },
+} as const;
+
+type ConsumerKind = keyof typeof CONSUMERS;
+
 /** What the notifier counts. */
 export class NotifierMetrics {
   /** Events that are done. */
@@ -11,12 +27,10 @@ export class NotifierMetrics {
   readonly written: Tally;
   readonly batchSize: Distribution;
   readonly emitSeconds: Distribution;
-  /** Events in the stream that were not delivered yet. */
-  readonly pending: Level;
+  /** What waits for each consumer. */
+  readonly backlogs: Record<ConsumerKind, Backlog>;
   /** Entries of timelines that were not there before. */
   readonly timelineWritten: Tally;
-  /** As `pending`, for each consumer of the timeline. */
-  readonly timelinePending: Record<'activities' | 'joins', Level>;
   /** Rows that retention has removed. */
   readonly removed: Record<RemovedKind, Tally>;
   /** For the bus: what became of the events that are not done. */
@@ -41,18 +55,25 @@ export class NotifierMetrics {
       "From a batch's commit until its notifications are stored on the bus",
       [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5],
     );
-    this.pending = metrics.gauge(
-      'notifier_pending_events',
-      'Events that wait in the stream for the notifier',
+    const pending = metrics.gauges(
+      'consumer_pending_events',
+      'Events in the stream that are not handled yet, those in work included',
+      CONSUMERS,
     );
+    const lag = metrics.gauges(
+      'consumer_lag_seconds',
+      'How long the oldest event that is not handled has been in the stream',
+      CONSUMERS,
+    );
+    const backlog = (kind: ConsumerKind): Backlog => ({ pending: pending[kind], lag: lag[kind] });
+    this.backlogs = {
+      notifications: backlog('notifications'),
+      activities: backlog('activities'),
+      joins: backlog('joins'),
+    };
     this.timelineWritten = metrics.counter(
       'timeline_entries_written_total',
       'Entries stored, one per timeline',
-    );
-    this.timelinePending = metrics.gauges(
-      'timeline_pending_events',
-      'Events that wait in the stream for the timelines',
-      { activities: { topic: 'message:activity' }, joins: { topic: 'community:join' } },
     );
     this.removed = metrics.counters('retention_removed_total', 'Rows removed because of their age', {
       notifications: { kind: 'notification' },

@@ -379,7 +379,8 @@ describe('the notification worker', () => {
     expect(body).toMatch(/^posthorn_notifications_written_total\{app="notifier"\} [1-9]/m);
     expect(body).toMatch(/^posthorn_notifier_batch_events_count\{app="notifier"\} [1-9]/m);
     expect(body).toMatch(/^posthorn_notifier_emit_seconds_count\{app="notifier"\} [1-9]/m);
-    expect(body).toMatch(/^posthorn_notifier_pending_events\{app="notifier"\} 0/m);
+    expect(body).toMatch(/^posthorn_consumer_pending_events\{consumer="notifications",app="notifier"\} \d/m);
+    expect(body).toMatch(/^posthorn_consumer_lag_seconds\{consumer="notifications",app="notifier"\} \d/m);
   });
 });
 

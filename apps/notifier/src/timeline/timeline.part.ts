@@ -32,14 +32,14 @@ export async function startTimeline(parts: Parts): Promise<void> {
     handleEvents(parts, {
       consumer: consumerName('activitystreams-activity', config.instance),
       check: 'activities',
-      pending: metrics.timelinePending.activities,
+      backlog: metrics.backlogs.activities,
       controllers: [ActivityEvents],
       providers,
     }),
     handleEvents(parts, {
       consumer: consumerName('activitystreams-join', config.instance),
       check: 'joins',
-      pending: metrics.timelinePending.joins,
+      backlog: metrics.backlogs.joins,
       controllers: [JoinEvents],
       providers,
     }),

@@ -7,6 +7,7 @@ import {
   type TimelineSeen,
   UNREAD_LIMIT,
 } from '@posthorn/contracts';
+import { eventually, startTcpProxy } from '@posthorn/testing';
 import { type Environment, type Replica, startEnvironment } from '../../test/environment.js';
 
 const ACTIVITIES = 'activitystreams-activity-main';
@@ -332,13 +333,36 @@ describe('timelines', () => {
     });
   });
 
+  it('hold events while PostgreSQL is away, and give none of them up', async () => {
+    const target = new URL(env.databaseUrl);
+    await using database = await startTcpProxy(Number(target.port));
+    target.port = String(database.port);
+    await replica.stop();
+    const linked = env.replica({ DATABASE_URL: target.href });
+    await linked.started;
+    await publish(post(['tom'], { n: 0 }));
+    await settled();
+    database.cut();
+    for (let n = 1; n <= 20; n++) await publish(post(['tom'], { n }));
+    const held = /^posthorn_notifier_events_total\{outcome="held",app="notifier"\} [1-9]/m;
+    await eventually(async () => held.test((await linked.metrics.exposition()).body));
+    database.restore();
+    await settled();
+    replica = env.replica();
+    await replica.started;
+    const numbers = await walk('tom', 100);
+    expect(numbers.sort((a, b) => Number(a) - Number(b))).toEqual(Array.from({ length: 21 }, (_, n) => n));
+    expect(await env.deadLetters(ACTIVITIES)).toEqual([]);
+    await linked.stop();
+  });
+
   it('tell in metrics and health how they do', async () => {
     await publish(post(['tom', 'tim']));
     await settled();
     const { body } = await replica.metrics.exposition();
     expect(body).toMatch(/^posthorn_timeline_entries_written_total\{app="notifier"\} [1-9]/m);
-    expect(body).toMatch(/^posthorn_timeline_pending_events\{topic="message:activity",app="notifier"\} 0/m);
-    expect(body).toMatch(/^posthorn_timeline_pending_events\{topic="community:join",app="notifier"\} 0/m);
+    expect(body).toMatch(/^posthorn_consumer_pending_events\{consumer="activities",app="notifier"\} 0/m);
+    expect(body).toMatch(/^posthorn_consumer_pending_events\{consumer="joins",app="notifier"\} 0/m);
     const { checks } = replica.health.readiness();
     expect(checks).toMatchObject({ activities: { up: true }, joins: { up: true } });
   });

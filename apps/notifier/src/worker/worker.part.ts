@@ -19,7 +19,7 @@ export async function startWorker(parts: Parts): Promise<void> {
   await handleEvents(parts, {
     consumer: consumerName('notifier', config.instance),
     check: 'consumer',
-    pending: metrics.pending,
+    backlog: metrics.backlogs.notifications,
     controllers: [Events],
     providers: [{ provide: Writer, useValue: writer }],
   });
