@@ -228,8 +228,33 @@ function makeAjv(budget: Budget, allErrors: boolean): Ajv2020 {
     },
   ];
   for (const keyword of keywords) ajv.addKeyword(keyword);
+  noteMatchedMembers(ajv);
   evaluateOwnMembersOnly(ajv);
   return ajv;
+}
+
+/**
+ * Ajv's `patternProperties` writes what it evaluated into the notes of the keywords before it. Those are undefined
+ * where an alternative did not fit, and `true` where one took all members: it throws on both.
+ */
+function noteMatchedMembers(ajv: Ajv2020): void {
+  const keyword = 'patternProperties';
+  const definition = ajv.getKeyword(keyword) as CodeKeywordDefinition;
+  ajv.removeKeyword(keyword);
+  ajv.addKeyword({
+    ...definition,
+    keyword,
+    code: (context) => {
+      const { gen, it } = context;
+      const noted = it.props;
+      if (!(noted instanceof Name)) return definition.code(context);
+      const matched = gen.let('props', _`{}`);
+      it.props = matched;
+      definition.code(context);
+      gen.assign(noted, _`${noted} === true || Object.assign(${noted} || {}, ${matched})`);
+      it.props = noted;
+    },
+  });
 }
 
 /** Ajv notes evaluated members in a plain object, and so takes `constructor` for one: here it has no prototype. */

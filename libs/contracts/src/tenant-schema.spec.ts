@@ -64,6 +64,25 @@ describe("a tenant's schema", () => {
     );
   });
 
+  it.each<[string, object]>([
+    ['an alternative that does not fit', { anyOf: [{ properties: { a: true }, required: ['a'] }] }],
+    [
+      'an alternative that takes all members',
+      { anyOf: [{ additionalProperties: true }, { minProperties: 2 }] },
+    ],
+    // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON Schema
+    ['a condition', { if: { properties: { a: true }, required: ['a'] }, then: { properties: { c: true } } }],
+  ])('may have patterns beside %s', (_, alternatives) => {
+    const rules = { ...alternatives, patternProperties: { '^b$': { type: 'string' } } };
+    const check = compileTenantSchema(rules);
+    const closed = compileTenantSchema({ ...rules, unevaluatedProperties: false });
+    for (const findings of [check({ b: 1 }), closed({ b: 1 })]) {
+      expect(findings).toContainEqual({ path: '/b', message: 'must be string' });
+    }
+    const fits = { a: 1, b: 'x' };
+    expect([check(fits), closed(fits)]).toEqual([[], []]);
+  });
+
   it('may be what the catalogue itself uses', () => {
     for (const { payload } of CATALOGUE.values()) {
       expect(checkTenantSchema(JSON.parse(JSON.stringify(payload)))).toEqual([]);
