@@ -149,7 +149,7 @@ describe('the AsyncAPI document of registered topics', () => {
         const text = documentOf(schemas.map((schema, i) => record(`t/${i}`, { schema })));
         expect(unresolved(await parse(text))).toEqual([]);
       }),
-      { numRuns: 8 },
+      { numRuns: 4 },
     );
   });
 

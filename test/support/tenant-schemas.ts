@@ -21,7 +21,10 @@ const NAMES = [
   ],
   ...['', 'a/b~c %', 'é', 'x-y', 'x-parser-schema-id', '\u2028', '\u0085', '#', '?', '"', '{a}', '[0]', '0'],
 ];
-const name = fc.constantFrom(...NAMES);
+const name = fc.oneof(
+  { weight: 3, arbitrary: fc.constantFrom(...NAMES) },
+  { weight: 1, arbitrary: fc.constantFrom('a', '$ref', '<<', 'hasOwnProperty') },
+);
 /** `__proto__` cannot be described by a property; a pattern can be that word. */
 const pattern = fc.constantFrom(
   '^a',
@@ -112,8 +115,16 @@ export const anyTenantSchema: fc.Arbitrary<Record<string, unknown>> = fc
   .chain(([names, keyword]) => {
     const pointers = names.map((one) => `#/${keyword}/${step(one)}`);
     const definitions = names.map((_, i) => schemaOf(pointers.slice(0, i)));
-    return fc.tuple(schemaOf(pointers), ...definitions).map(([root, ...schemas]) => ({
-      ...(typeof root === 'boolean' ? { not: root } : root),
+    // Each definition is led to from somewhere, with or without rules beside the reference.
+    const uses = fc.tuple(...pointers.map((pointer) => fc.tuple(name, schemaOf([]), fc.constant(pointer))));
+    return fc.tuple(schemaOf(pointers), uses, ...definitions).map(([root, used, ...schemas]) => ({
+      ...(typeof root === 'boolean' ? {} : root),
+      properties: Object.fromEntries(
+        used.map(([member, beside, $ref]) => [
+          member,
+          { ...(typeof beside === 'boolean' ? {} : beside), $ref },
+        ]),
+      ),
       [keyword]: Object.fromEntries(names.map((one, i) => [one, schemas[i]])),
     }));
   })
