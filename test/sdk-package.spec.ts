@@ -186,7 +186,7 @@ await import('@posthorn/bus/dist/pubsub.js' as string).catch(({ code }) => conso
 `;
 
 describe('@posthorn/bus in a project without Nest', () => {
-  it('types documented topics, takes anything on others, and all programs of its README', async () => {
+  it('types documented topics, takes anything on others, and compiles all programs of its README', async () => {
     const programs = only(readmePrograms(), false);
     const [before, closing] = programs['service.ts']!.split(/^(?=.*unsubscribe)/m);
     const untilToldTo = "await new Promise((resolve) => process.stdin.resume().once('end', resolve));\n";

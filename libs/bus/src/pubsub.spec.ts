@@ -190,6 +190,27 @@ describe('names', () => {
     expect([...heard.items].sort()).toEqual(['connection', 'connection', 'connexion', 'connexion']);
   });
 
+  it('a durable subscription by one spelling hears both, and the other one ends it', async () => {
+    await using pubsub = open({ instance: unique() });
+    const heard = new Collected<string>();
+    const { local } = pubsub;
+    const handler = (_: unknown, { event }: EventInfo) => void heard.add(event.id);
+    await local.topic('mongodb:connexionAvailable').subscribe(handler, { durable: 'redis' }).ready;
+    const [one, two] = [
+      await local.topic('mongodb:connectionAvailable').publish(),
+      await local.topic('mongodb:connexionAvailable').publish(),
+    ];
+    expect(await heard.until(2)).toEqual([one.id, two.id]);
+    await local.topic('mongodb:connectionAvailable').unsubscribe(handler);
+    const kept = await local.topic('mongodb:connexionAvailable').publish();
+    const later = new Collected<string>();
+    local
+      .topic('mongodb:connectionAvailable')
+      .subscribe((_, { event }) => later.add(event.id), { durable: 'redis' });
+    expect(await later.until(1)).toEqual([kept.id]);
+    expect(heard.items).toHaveLength(2);
+  });
+
   it('a topic with a hidden parameter goes to its target, and is heard for every one', async () => {
     await using pubsub = open();
     const heard = new Collected<string | null>();
@@ -477,6 +498,18 @@ describe('while the connection is lost', () => {
     await eventually(() => topic.publish({ n: 2 }).then(Boolean, () => false));
     await topic.subscribe((payload) => heard.add(payload), { durable: 'd' }).ready;
     expect(await heard.until(1)).toEqual([{ n: 2 }]);
+  });
+
+  it('calls that wait are rejected at once when it is closed', async () => {
+    await using env = await linked();
+    const { pubsub } = env;
+    await pubsub.ready;
+    await env.cut();
+    const published = expect(pubsub.global.topic('a').publish()).rejects.toMatchObject({
+      code: 'unavailable',
+      detail: 'The connection was closed',
+    });
+    await Promise.all([published, pubsub.close()]);
   });
 
   it('what the server had not acknowledged is rejected, and stored once when it is published again', async () => {
