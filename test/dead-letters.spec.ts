@@ -108,6 +108,38 @@ describe('the dead letters of an audience', () => {
     await Promise.all([durable.close(), listener.close()]);
   });
 
+  it('are redriven once each, whichever notifiers die while they do it', async () => {
+    let failing = true;
+    const heard: number[] = [];
+    const topic = pubsub.local.topic('message:stored');
+    const durable = topic.subscribe(
+      async (data) => {
+        if (failing) throw new PermanentFailure('not_now', 'Not now');
+        heard.push((data as { n: number }).n);
+      },
+      { durable: 'archive' },
+    );
+    await durable.ready;
+    const count = 1_000;
+    await Promise.all(Array.from({ length: count }, (_, n) => topic.publish({ n })));
+    await letters(admin, 100, '?limit=100&code=not_now');
+    failing = false;
+    const redriveAll = () => admin('POST', '/v1/dead-letters/redrive', { all: true });
+    for (const victim of [0, 1, 0, 1]) {
+      await redriveAll();
+      await cluster.app('notifier', victim).kill();
+      await cluster.app('notifier', victim).start();
+    }
+    // Those that no notifier had written yet were not there to be redriven.
+    await eventually(async () => {
+      await redriveAll();
+      return heard.length >= count ? true : undefined;
+    });
+    await gone(admin);
+    expect([...heard].sort((a, b) => a - b)).toEqual(Array.from({ length: count }, (_, n) => n));
+    await durable.close();
+  });
+
   it('are for admins of the audience alone, and no secret of another audience', async () => {
     const other = await createTenant(cluster, '*');
     const otherAdmin = await other.as('root', { role: 'admin' });

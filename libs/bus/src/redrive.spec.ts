@@ -308,12 +308,23 @@ describe('redrives', () => {
     await subscription.close();
   });
 
-  const deletions: [what: string, remove: (bus: TestBus) => Promise<unknown>][] = [
-    ['consumer', ({ bus }) => bus.jsm.consumers.delete(STREAMS.dead.name, 'local-c')],
-    ['stream', ({ bus }) => bus.jsm.streams.delete(STREAMS.dead.name)],
+  const accidents: [what: string, befall: (bus: ServedBus) => Promise<unknown>][] = [
+    ['their consumer was deleted', ({ bus }) => bus.jsm.consumers.delete(STREAMS.dead.name, 'local-c')],
+    ['their stream was deleted', ({ bus }) => bus.jsm.streams.delete(STREAMS.dead.name)],
+    [
+      'the server restarted',
+      async ({ nats, nc }) => {
+        const back = (async () => {
+          for await (const { type } of nc.status()) if (type === 'reconnect') return;
+        })();
+        await nats.kill();
+        await nats.start();
+        await back;
+      },
+    ],
   ];
 
-  it.each(deletions)('are taken again after their %s was deleted', async (_, remove) => {
+  it.each(accidents)('are taken again after %s', async (_, befall) => {
     await using one = await startBus();
     const heard = new Collected<boolean>();
     const subscription = one.bus.consume(
@@ -329,7 +340,7 @@ describe('redrives', () => {
     await eventually(() =>
       one.bus.jsm.consumers.info(STREAMS.dead.name, 'local-c').then(Boolean, () => false),
     );
-    await remove(one);
+    await befall(one);
     await prepareBus(one.nats);
     await storeRedrive(one.bus.js, letter!);
     expect(await heard.until(2)).toEqual([false, true]);

@@ -16,6 +16,8 @@ import {
   matchesFilter,
   parseEphemeralSubject,
   parseStoredSubject,
+  redriveFilter,
+  redriveSubject,
   revocationKey,
   SUBJECT_LIMIT,
   storedSubject,
@@ -222,6 +224,18 @@ describe('subjects', () => {
     );
     expect(ephemeralSubject('acme', path)).toBe('ph-eph.acme.-.community.membership.invite');
     expect(encodePath('alice.smith', ['personal'])).toBe('alice=2Esmith.personal');
+  });
+
+  it('of redrives are for one consumer of one stream', () => {
+    expect(redriveSubject('local', 'é.>', 'id', 2)).toBe('ph-redrive.local.=C3=A9=2E=3E.id.2');
+    const names = ['a', 'a.b', 'a-b', '*', '>', 'local', 'global'];
+    const consumers = names.flatMap((name) => [['local', name] as const, ['global', name] as const]);
+    for (const one of consumers) {
+      const taken = consumers.filter((other) =>
+        matchesFilter(redriveFilter(...one), redriveSubject(...other, 'id', 1)),
+      );
+      expect(taken).toEqual([one]);
+    }
   });
 
   it('longer than a line of the NATS protocol are refused', () => {
