@@ -7,8 +7,8 @@ import type {
 } from '@posthorn/contracts';
 import { withTransaction } from '@posthorn/database';
 import type { DataSource, EntityManager } from 'typeorm';
+import { formatPlace, type Place, parsePlace } from '../place.js';
 import { Inbox, type NotificationRow, userNotification } from './entities.js';
-import { formatPlace, type Place, parsePlace } from './place.js';
 
 /** A page's size, in bytes; a single notification may be as large. */
 const PAGE_BYTES = 1024 * 1024;

@@ -9,15 +9,10 @@ import {
   UNREAD_LIMIT,
 } from '@posthorn/contracts';
 import type { DataSource } from 'typeorm';
+import { formatPlace, isRowId, type Place, parsePlace } from '../place.js';
 
 /** A page's size, in bytes; a single entry may be as large. */
 const PAGE_BYTES = 1024 * 1024;
-
-/** Where a page ended. */
-interface Place {
-  readonly ordinal: string;
-  readonly id: string;
-}
 
 /** Above every entry: where the first page begins. */
 const TOP: Place = { ordinal: String(2n ** 63n - 1n), id: 'ffffffff-ffff-ffff-ffff-ffffffffffff' };
@@ -42,7 +37,7 @@ export class Timeline {
    */
   async list(request: ListTimelineRequest): Promise<TimelinePage> {
     const { audience, target, limit, cursor } = request;
-    const place = cursor === undefined ? TOP : parseCursor(cursor);
+    const place = cursor === undefined ? TOP : parsePlace(cursor);
     await this.#assertMayRead(request);
     const rows: { id: string; ordinal: string; found: number; content: Omit<TimelineItem, 'id'> }[] =
       await this.#source.query(
@@ -66,7 +61,7 @@ export class Timeline {
     const last = rows.at(-1);
     return {
       items: rows.map(({ id, content }) => ({ id, ...content }) as TimelineItem),
-      next_cursor: last && last.found > rows.length ? formatCursor(last) : null,
+      next_cursor: last && last.found > rows.length ? formatPlace(last) : null,
     };
   }
 
@@ -77,7 +72,7 @@ export class Timeline {
   async see(request: SeeTimelineRequest): Promise<TimelineSeen> {
     await this.#assertMayRead(request);
     const { audience, target, user, id } = request;
-    const entries: unknown[] = UUID.test(id)
+    const entries: unknown[] = isRowId(id)
       ? await this.#source.query(
           `WITH entry AS (
              SELECT e.ordinal, e.activity_id FROM timeline_entry e
@@ -138,22 +133,4 @@ export class Timeline {
       throw new ProblemError('forbidden', 'A user reads its own timeline and those of its communities');
     }
   }
-}
-
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-const PLACE = /^([1-9][0-9]{0,18}):([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/;
-
-function formatCursor({ ordinal, id }: Place): string {
-  return Buffer.from(`${ordinal}:${id}`).toString('base64url');
-}
-
-function parseCursor(cursor: string): Place {
-  const match = PLACE.exec(Buffer.from(cursor, 'base64url').toString('latin1'));
-  const [, ordinal = '', id = ''] = match ?? [];
-  if (!match || formatCursor({ ordinal, id }) !== cursor || BigInt(ordinal) >= 2n ** 63n) {
-    throw new ProblemError('request_invalid', 'The cursor is none of a timeline', {
-      errors: [{ path: '/cursor', message: 'must be the next_cursor of another page' }],
-    });
-  }
-  return { ordinal, id };
 }
