@@ -19,6 +19,7 @@ import {
   redriveFilter,
   redriveSubject,
   revocationKey,
+  type Scope,
   SUBJECT_LIMIT,
   storedSubject,
   topicKey,
@@ -229,7 +230,10 @@ describe('subjects', () => {
   it('of redrives are for one consumer of one stream', () => {
     expect(redriveSubject('local', 'é.>', 'id', 2)).toBe('ph-redrive.local.=C3=A9=2E=3E.id.2');
     const names = ['a', 'a.b', 'a-b', '*', '>', 'local', 'global'];
-    const consumers = names.flatMap((name) => [['local', name] as const, ['global', name] as const]);
+    const consumers = names.flatMap<[Scope, string]>((name) => [
+      ['local', name],
+      ['global', name],
+    ]);
     for (const one of consumers) {
       const taken = consumers.filter((other) =>
         matchesFilter(redriveFilter(...one), redriveSubject(...other, 'id', 1)),
