@@ -98,7 +98,7 @@ export const removeInvitations = removeRows(
   'cancelled',
 );
 
-/** Who has left a community, once no join from before can be delivered any more. */
+/** Who has left a community, once no join from before can come any more that would count. */
 export const removeDepartures = removeRows(
   'departures',
   'community_member',

@@ -39,13 +39,8 @@ export function startRetention({ service, config, bus, source, updates, metrics 
   });
 }
 
-/**
- * Before which no event can come from the stream any more, nor redriven as a dead letter; in nanoseconds since
- * 1970. With a stream that keeps events for ever: never.
- */
+/** Before which no event can come from the stream any more, in nanoseconds since 1970; 0 where it keeps all. */
 async function deliverableSince(jsm: JetStreamManager): Promise<bigint> {
-  const streams = await Promise.all([STREAMS.local, STREAMS.dead].map(({ name }) => jsm.streams.info(name)));
-  const ages = streams.map(({ config }) => BigInt(config.max_age));
-  if (ages.includes(0n)) return 0n;
-  return BigInt(Date.now()) * 1_000_000n - ages.reduce((sum, age) => sum + age, 0n);
+  const { config } = await jsm.streams.info(STREAMS.local.name);
+  return config.max_age === 0 ? 0n : BigInt(Date.now()) * 1_000_000n - BigInt(config.max_age);
 }

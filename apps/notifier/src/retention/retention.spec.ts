@@ -327,6 +327,12 @@ describe('retention', () => {
     ]);
     await retention({ deliverableSince: async () => ago(0) }).run();
     expect(await env.query('SELECT user_id FROM notifier.community_member')).toEqual([{ user_id: 'ann' }]);
+    const redriven = { tries: 1, storedAt: ago(OLD + 3), redriven: true };
+    const join = { membership: { community: 'chess', user: 'tom', present: true } };
+    await writerOf(0, new Expiry(AGE, () => NOW)).write(eventOf(), redriven, join);
+    expect(await count('community_member')).toBe(1);
+    await writerOf(0, new Expiry(AGE, () => NOW)).write(eventOf(), { ...redriven, redriven: false }, join);
+    expect(await count('community_member')).toBe(2);
   });
 
   describe('of timelines', () => {

@@ -30,7 +30,7 @@ export interface RetentionOptions {
   readonly metrics: Pick<NotifierMetrics, 'removed'>;
   readonly notifications: Expiry;
   readonly timelines: Expiry;
-  /** No event from before this place can be delivered any more, in nanoseconds since 1970. */
+  /** No event from before this place can come from the stream any more, in nanoseconds since 1970. */
   readonly deliverableSince: () => Promise<bigint>;
   /** Rows of one transaction, at most. Default: 500. */
   readonly batch?: number;

@@ -74,7 +74,7 @@ export class Writer {
    * `unavailable` where database or bus are away, PermanentFailure where another try cannot help.
    */
   async write(event: BusEvent, delivery: Delivery, asked: Wanted): Promise<void> {
-    const wanted = this.#options.expiry.isExpired(delivery.storedAt) ? withoutNotice(asked) : asked;
+    const wanted = this.#options.expiry.isExpired(delivery.storedAt) ? expired(asked, delivery) : asked;
     const traceparent = TRACEPARENT.test(event.traceparent ?? '') ? event.traceparent : undefined;
     const work: Work = {
       audience: event.audience,
@@ -213,9 +213,12 @@ function tellings(stored: ReadonlyMap<Job, Stored>): Telling[] {
   return [...tellings.values()];
 }
 
-/** Who belongs to a community counts however long ago it began. */
-function withoutNotice({ membership }: Wanted): Wanted {
-  return membership ? { membership } : {};
+/**
+ * What is left of an event that is too old to keep: who belongs to a community counts however long ago it began.
+ * A redriven event has said so when it was first tried, and what it said may be forgotten since.
+ */
+function expired({ membership }: Wanted, { redriven }: Delivery): Wanted {
+  return membership && !redriven ? { membership } : {};
 }
 
 /** An event's id as part of a key: a foreign publisher may have sent any text. */
