@@ -6,6 +6,7 @@ import { DeadLettersController } from './dead-letters.controller.js';
 import { DeadLetters } from './dead-letters.js';
 import { LetterStore } from './letter-store.js';
 import { Projection } from './projection.js';
+import { Redriver } from './redriver.js';
 
 /** How often is looked for letters that nobody told of, in ms. */
 const LOOK_MS = 10_000;
@@ -34,17 +35,18 @@ export function openDeadLetters({ service, config, nats, bus, source }: Parts): 
     begins: 'dead letters cannot be redriven',
     ends: 'dead letters are redriven again',
   });
-  let ending = false;
-  const redriver = new Routine({
+  const ending = new AbortController();
+  const redriver = new Redriver({
+    store,
+    publish: (letter) => storeRedrive(bus.js, letter),
+    redriven: (count) => redriven.inc(count),
+    signal: ending.signal,
+  });
+  const routine = new Routine({
     everyMs: LOOK_MS,
     retryMs: RETRY_MS,
     run: async () => {
-      while (!ending && (await store.wake()) > 0);
-      for (let more = true; more && !ending; ) {
-        const some = await store.redriveSome((letter) => storeRedrive(bus.js, letter));
-        redriven.inc(some.redriven);
-        more = some.more;
-      }
+      await redriver.run();
       waiting.set(await store.waiting());
       lag.set(await projection.lag());
       await store.purgeSome();
@@ -54,7 +56,7 @@ export function openDeadLetters({ service, config, nats, bus, source }: Parts): 
       else failing.end();
     },
   });
-  const look = () => redriver.soon();
+  const look = () => routine.soon();
   const projection = new Projection({
     nc: nats.connection,
     bus,
@@ -66,11 +68,11 @@ export function openDeadLetters({ service, config, nats, bus, source }: Parts): 
     batching: new Set(BATCHING.map((worker) => consumerName(worker, config.instance))),
     waiting: look,
   });
-  redriver.start();
+  routine.start();
   look();
   shutdown.on('finish in flight', 'dead letters', async () => {
-    ending = true;
-    await Promise.all([redriver.stop(), projection.close()]);
+    ending.abort();
+    await Promise.all([routine.stop(), projection.close()]);
   });
   return {
     controllers: [DeadLettersController],

@@ -126,6 +126,7 @@ describe('a dead letter', () => {
       `${'['.repeat(5_000)}${']'.repeat(5_000)}`,
       { payload_base64: expect.any(String) },
     ],
+    ['grows as JSON', `[${'1e20,'.repeat(200_000)}1]`, { payload_base64: expect.any(String) }],
     ['is empty', '', { payload_base64: '' }],
     ['is no object', '[1]', { payload: [1] }],
   ])('is shown where its payload %s', async (_, payload, shown) => {
@@ -242,6 +243,27 @@ describe('a dead letter', () => {
     await projected();
   });
 
+  it('of a worker that handles events of several audiences together does not say what broke in it', async () => {
+    const forged = headers();
+    const fields = {
+      [DEAD_HEADER.consumer]: CONSUMER,
+      [DEAD_HEADER.code]: 'tries_exhausted',
+      [DEAD_HEADER.reason]: 'duplicate key (globex, secret)',
+      [DEAD_HEADER.tries]: '6',
+      [DEAD_HEADER.subject]: 'ph.acme.local.main.-.a',
+      [DEAD_HEADER.stream]: 'PH_LOCAL',
+      [DEAD_HEADER.sequence]: '1',
+      [DEAD_HEADER.time]: new Date().toISOString(),
+    };
+    for (const [name, value] of Object.entries(fields)) forged.set(name, value);
+    await jetstream(env.link.connection).publish(`ph-dead.${CONSUMER}`, '{}', { headers: forged });
+    const [letter] = await letters(1);
+    expect(letter!.reason).toBe('The platform failed at it each time; its log says why');
+    expect(replica.lines).toContainEqual(
+      expect.objectContaining({ letter: letter!.id, reason: 'duplicate key (globex, secret)' }),
+    );
+  });
+
   it('of an audience is nobody else’s, whatever they are called', async () => {
     const of = new Map<string, DeadLetterItem>();
     for (const audience of ODD) of.set(audience, (await publishBad(1, audience))[0]!);
@@ -276,6 +298,23 @@ describe('all dead letters', () => {
     await redriven();
     await projected();
     expect((await letters(6)).map(({ redrives }) => redrives).sort()).toEqual([1, 1, 1, 1, 1, 2]);
+  });
+
+  it('of one audience do not keep another waiting', async () => {
+    const [letter] = await publishBad(1, 'globex');
+    await env.query(
+      `INSERT INTO notifier.dead_letter (id, audience, consumer, code, reason, tries, redrives, subject, topic,
+         event_id, stream, epoch, sequence, stored_at, died_at, headers, payload, state)
+       SELECT gen_random_uuid(), 'acme', 'nobody', 'c', 'r', 1, 0, 'ph.acme.local.main.-.a', 'a', 'e', 'PH_LOCAL', 'x',
+         i, 0, extract(epoch FROM now())::bigint * 1000000000 + i, '[]', '', 'waiting'
+       FROM generate_series(1, 5000) i`,
+    );
+    expect(await redriveAll()).toEqual({ redriving: 5_000 });
+    await redrive(letter!.id, 'globex');
+    await eventually(async () => (await list({ audience: 'globex' })).items[0]?.redrives === 1);
+    expect((await states()).filter((state) => state === 'redriving').length).toBeGreaterThan(0);
+    await eventually(async () => !(await states()).includes('redriving'));
+    expect(await stored('ph-redrive.local.nobody.>')).toBe(5_000);
   });
 
   it('are redriven by the heir of a process that died before it had done so, and once', async () => {

@@ -36,6 +36,9 @@ const SHOWN: ReadonlySet<string> = new Set([
   HEADER.traceparent,
 ]);
 
+/** The largest payload that is shown as JSON, in bytes: with what is around it, it has to pass over NATS. */
+const PAYLOAD_BYTES = 1.5 * 1024 * 1024;
+
 const COLUMNS = `id, consumer, code, reason, tries, redrives, subject, topic, event_id, epoch, sequence, stored_at,
   died_at, headers`;
 
@@ -159,7 +162,9 @@ function itemOf(row: Row): DeadLetterItem {
 function payloadOf(bytes: Buffer): Pick<DeadLetterView['event'], 'payload' | 'payload_base64'> {
   try {
     const payload: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-    if (!exceedsDepth(payload)) return { payload };
+    // 1e20 is written with 21 digits: what grows beyond what one answer carries goes out as it is.
+    const fits = () => Buffer.byteLength(JSON.stringify(payload)) <= PAYLOAD_BYTES;
+    if (!exceedsDepth(payload) && fits()) return { payload };
   } catch {
     // That it is no JSON may be why it is here.
   }

@@ -161,16 +161,24 @@ export class LetterStore {
     return count > 0;
   }
 
+  /** The next audience, in the order of names, of which letters are marked. */
+  async markedAudience(after: string | undefined): Promise<string | undefined> {
+    const [row]: { audience: string }[] = await this.#source.query(
+      `SELECT audience FROM dead_letter WHERE state = 'redriving' AND ($1::text IS NULL OR audience > $1)
+       ORDER BY audience LIMIT 1`,
+      [after],
+    );
+    return row?.audience;
+  }
+
   /**
-   * Redrives some of those that are marked; returns how many, and whether there may be more. Where the process
-   * dies in between they stay marked, and `publish` is called for them again.
+   * Redrives some of an audience's letters that are marked; returns how many. Where the process dies in between
+   * they stay marked, and `publish` is called for them again.
    * @throws the first failure of `publish`; the other letters are redriven
    */
-  async redriveSome(
-    publish: (letter: Redrivable) => Promise<void>,
-  ): Promise<{ readonly redriven: number; readonly more: boolean }> {
-    const { letters, results } = await withTransaction(this.#source, async (tx) => {
-      const letters = await marked(tx);
+  async redriveSome(audience: string, publish: (letter: Redrivable) => Promise<void>): Promise<number> {
+    const results = await withTransaction(this.#source, async (tx) => {
+      const letters = await marked(tx, audience);
       const results = await Promise.allSettled(letters.map(publish));
       const done = letters.filter((_, i) => results[i]!.status === 'fulfilled').map(({ id }) => id);
       if (done.length > 0) {
@@ -178,11 +186,11 @@ export class LetterStore {
           done,
         ]);
       }
-      return { letters, results };
+      return results;
     });
     const failure = results.find((result) => result.status === 'rejected');
     if (failure) throw failure.reason;
-    return { redriven: letters.length, more: letters.length === REDRIVEN };
+    return results.length;
   }
 
   /** Letters that wait, of all audiences. */
@@ -208,12 +216,12 @@ export class LetterStore {
 
 type OrNull<T> = { readonly [K in keyof T]: T[K] | null };
 
-async function marked(tx: EntityManager): Promise<Redrivable[]> {
+async function marked(tx: EntityManager, audience: string): Promise<Redrivable[]> {
   const rows: MarkedRow[] = await tx.query(
     `SELECT id, consumer, subject, stream, epoch, sequence, stored_at, redrives, headers, payload
-     FROM dead_letter WHERE state = 'redriving'
-     ORDER BY died_at, id LIMIT $1 FOR UPDATE SKIP LOCKED`,
-    [REDRIVEN],
+     FROM dead_letter WHERE audience = $1 AND state = 'redriving'
+     ORDER BY died_at, id LIMIT $2 FOR UPDATE SKIP LOCKED`,
+    [audience, REDRIVEN],
   );
   return rows.map(({ stored_at, sequence, redrives, ...row }) => ({
     ...row,

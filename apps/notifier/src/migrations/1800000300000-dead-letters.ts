@@ -34,7 +34,7 @@ export class DeadLetters1800000300000 implements MigrationInterface {
     await runner.query(`
       CREATE INDEX dead_letter_list ON dead_letter (audience, died_at, id) WHERE state = 'waiting'`);
     await runner.query(`
-      CREATE INDEX dead_letter_redriving ON dead_letter (died_at, id) WHERE state = 'redriving'`);
+      CREATE INDEX dead_letter_redriving ON dead_letter (audience, died_at, id) WHERE state = 'redriving'`);
     await runner.query(`
       CREATE INDEX dead_letter_waits ON dead_letter (audience, waits_for)
       WHERE state = 'waiting' AND waits_for IS NOT NULL`);
