@@ -439,6 +439,8 @@ describe('POST /v1/notifications', () => {
     expectProblem(await post({ ...call, target: many }), 422, 'request_invalid', ['/target']);
     expectProblem(await post({ ...call, data: 'x'.repeat(1_000_000) }), 413, 'payload_too_large');
     const wide = { ...call, data: 'x'.repeat(500_000), target: many.slice(1) };
-    expectProblem(await post(wide), 413, 'payload_too_large');
+    const refused = await post(wide);
+    expectProblem(refused, 413, 'payload_too_large');
+    expect(refused.headers.get('idempotency-key')).toMatch(/^[0-9a-f-]{36}$/);
   });
 });

@@ -71,10 +71,10 @@ describe('the inbox', () => {
       expiry: new Expiry(86_400_000),
       batchSize: 100,
     });
-    const write = (wanted: Wanted, audience = 'acme') => {
+    const write = (wanted: Wanted, traceparent?: string) => {
       place += 1;
       return writer.write(
-        { audience, id: `e${place}`, traceparent: undefined } as BusEvent,
+        { audience: 'acme', id: `e${place}`, traceparent } as BusEvent,
         { tries: 1, storedAt: OFFSET + BigInt(place) } as Delivery,
         wanted,
       );
@@ -203,6 +203,15 @@ describe('the inbox', () => {
       expect(new Set(answers.map((answer) => JSON.stringify(answer))).size).toBe(1);
       expect(answers[0]).toMatchObject({ code: 'notification_not_found' });
       expect(await count()).toEqual({ unread_count: 1, version: 1 });
+    });
+
+    it('tells of a withdrawal within the trace of its cause', async () => {
+      const { write } = replica();
+      const pair = { author: 'ann', target: 'tom', community: 'chess' };
+      const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+      await write(invited(pair));
+      await write(invitationCancelled(pair), traceparent);
+      expect((await env.told()).map((event) => event.traceparent)).toEqual([undefined, traceparent]);
     });
 
     it('leaves a withdrawn one as it is', async () => {
