@@ -132,7 +132,7 @@ export class NotifyController {
 }
 
 /**
- * The same for the same call, however late it is repeated: an event's id and its recipient are what makes a
+ * The same for the same call, repeated long after JetStream has forgotten it: an event's id and its recipient are what makes a
  * notification one of its kind.
  */
 function eventId(principal: Principal, key: string, recipient: string): string {
