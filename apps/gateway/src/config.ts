@@ -85,6 +85,27 @@ export const GATEWAY_FIELDS = {
     default: 25_000,
     description: 'Between two pings; a peer silent for two of them is closed',
   }),
+  trytonBus: flag('TRYTON_BUS', {
+    default: true,
+    description: 'Whether POST /<database_name>/bus is served',
+  }),
+  busTimeout: duration('BUS_TIMEOUT', {
+    min: 1_000,
+    max: 3_600_000,
+    default: 300_000,
+    description: 'How long a poll waits for a message before it is answered with nulls',
+  }),
+  busCache: duration('BUS_CACHE', {
+    min: 0,
+    max: 60_000,
+    default: 5_000,
+    description: 'How far back a poll without a last message begins',
+  }),
+  pollLimit: integer('POLL_LIMIT', {
+    min: 1,
+    default: 128,
+    description: 'Polls of one user that may wait at one gateway at once',
+  }),
   drainBudget: duration('DRAIN_BUDGET', {
     min: 100,
     default: 20_000,

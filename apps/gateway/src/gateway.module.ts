@@ -1,6 +1,7 @@
 /** The only public door. A face is a module of its own: removing one is deleting its folder and one line here. */
 import { type DynamicModule, Global, Module } from '@nestjs/common';
 import { GatewayCore } from './core.js';
+import { BusModule } from './faces/bus/bus.module.js';
 import { CatalogueModule } from './faces/catalogue/catalogue.module.js';
 import { CommunitiesModule } from './faces/communities/communities.module.js';
 import { CourierModule } from './faces/courier/courier.module.js';
@@ -16,6 +17,7 @@ export class GatewayModule {
     return {
       module: GatewayModule,
       imports: [
+        BusModule,
         CatalogueModule,
         CourierModule,
         InboxModule,

@@ -17,6 +17,9 @@ const DROPS = [
 export class GatewayMetrics {
   readonly connections: Level;
   readonly framesIn: Tally;
+  /** Polls that wait. */
+  readonly polls: Level;
+  readonly pollAnswers: Record<'message' | 'nothing' | 'gone', Tally>;
   readonly eventsOut: Tally;
   readonly errors: Record<ProblemCode, Tally>;
   readonly closes: Record<keyof typeof CLOSE, Tally>;
@@ -28,6 +31,12 @@ export class GatewayMetrics {
   constructor(metrics: Metrics, feeds: () => number) {
     this.connections = metrics.gauge('connections', 'Open WebSocket connections');
     metrics.gauge('feeds', 'Topics and patterns that at least one connection listens to', feeds);
+    this.polls = metrics.gauge('polls', 'Polls that wait for a message');
+    this.pollAnswers = metrics.counters('polls_total', 'Polls by what became of them', {
+      message: { outcome: 'message' },
+      nothing: { outcome: 'nothing' },
+      gone: { outcome: 'gone' },
+    });
     this.framesIn = metrics.counter('frames_in_total', 'Frames received from sockets');
     this.eventsOut = metrics.counter('feed_events_total', 'Events handed to feeds');
     this.errors = metrics.counters(

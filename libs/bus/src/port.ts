@@ -92,6 +92,8 @@ export interface LiveSubscription {
    * Rejects with `unavailable` where the leader does not answer, the epoch is another or the subscription ended.
    */
   verify(upTo: Position): Promise<void>;
+  /** Everything up to here was handed to the handler, as far as is known without a question; undefined before it begins. */
+  readonly complete: Position | undefined;
   /** Ends the subscription at once; nothing is delivered afterwards. */
   close(): void;
 }
@@ -220,6 +222,14 @@ export interface Bus {
 
   /** A place in the stream up to which everything was stored before this call, asked of the stream's leader. */
   horizon(scope: Scope): Promise<Position>;
+
+  /**
+   * The place after which everything was stored at a moment or later, and before which everything earlier was, by
+   * the server's clock. Callers who ask within a second for the same distance from now share one search.
+   * @param ago milliseconds before now
+   * @throws ProblemError `unavailable`
+   */
+  recently(scope: Scope, ago: number): Promise<Position>;
 
   /**
    * Stored events after a position or cursor, up to a place. Callers who ask for the same filter from nearby

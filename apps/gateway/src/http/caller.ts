@@ -44,10 +44,7 @@ export class CallerGuard implements CanActivate {
   async canActivate(context: ExecutionContext): Promise<boolean> {
     const request = context.switchToHttp().getRequest<FastifyRequest & Called>();
     const token = bearerOf(request.headers.authorization);
-    const principal = await this.core.verifier.verify(token);
-    if (this.core.revocations.isRevoked(principal)) {
-      throw new ProblemError('unauthorized', 'The token was revoked');
-    }
+    const principal = await verified(this.core, token);
     const mayBeNew = this.reflector.get<boolean>(NEW_AUDIENCE, context.getHandler());
     if (!mayBeNew) await this.core.bus.topics.audience(principal.audience);
     request.principal = principal;
@@ -56,7 +53,19 @@ export class CallerGuard implements CanActivate {
   }
 }
 
-function bearerOf(header: string | undefined): string {
+/**
+ * The principal of a JWT that is good now.
+ * @throws ProblemError `unauthorized`, `token_expired`
+ */
+export async function verified(core: GatewayCore, token: string): Promise<Principal> {
+  const principal = await core.verifier.verify(token);
+  if (core.revocations.isRevoked(principal)) {
+    throw new ProblemError('unauthorized', 'The token was revoked');
+  }
+  return principal;
+}
+
+export function bearerOf(header: string | undefined): string {
   const match = /^Bearer +([^\s]+) *$/i.exec(header ?? '');
   if (!match) throw new ProblemError('unauthorized', 'Authorization: Bearer <JWT> is required');
   return match[1]!;

@@ -1,8 +1,10 @@
 import { PassThrough } from 'node:stream';
 import { describe, expect, it } from '@jest/globals';
 import type { BusEvent, EphemeralEvent } from '@posthorn/bus';
+import type { Bus } from '@posthorn/bus/platform';
 import { Feed, type FeedEvent } from './feed.js';
 import { Outbox } from './outbox.js';
+import { Past } from './past.js';
 import { Turn } from './turn.js';
 import { WindowBudget } from './window.js';
 
@@ -31,7 +33,9 @@ const plain = { key: 'plain', encode: (e: FeedEvent) => Buffer.from(`${numberOf(
 const loud = { key: 'loud', encode: (e: FeedEvent) => Buffer.from(`${numberOf(e)}!`) };
 
 function feedOf(turn: Turn, empty = () => {}): Feed {
-  const feed = new Feed({ filter: PATH, turn, budget: new WindowBudget(), empty });
+  const budget = new WindowBudget();
+  const past = new Past({ bus: {} as Bus, audience: 'acme', filter: PATH, budget });
+  const feed = new Feed({ key: PATH, filter: PATH, turn, budget, past, empty });
   feed.window.open(at(0));
   return feed;
 }

@@ -1,8 +1,9 @@
 /** One filter of one audience: a live subscription of the bus, and everybody here who listens to it. */
 import type { BusEvent, EphemeralEvent } from '@posthorn/bus';
 import type { LiveSubscription } from '@posthorn/bus/platform';
-import { type Cursor, isBeyond, type Position } from '@posthorn/contracts';
+import { type Cursor, hasWildcard, isBeyond, type Position } from '@posthorn/contracts';
 import type { Sink } from './outbox.js';
+import type { Past } from './past.js';
 import type { Flushable, Turn } from './turn.js';
 import { Window, type WindowBudget } from './window.js';
 
@@ -32,28 +33,46 @@ export interface Listener {
   leave(): void;
 }
 
+/** Waits for one event, whichever feed it comes on: a poll. */
+export interface Waiter {
+  /** Something has come. Called in the middle of a turn, perhaps more than once. */
+  wake(): void;
+  /** Something has come that is stored nowhere: it cannot be asked for later. */
+  wakeWith(event: EphemeralEvent): void;
+}
+
 export interface FeedOptions {
+  /** What the hub knows it by. */
+  readonly key: string;
   readonly filter: string;
   readonly turn: Turn;
   readonly budget: WindowBudget;
+  readonly past: Past;
   /** Called when the last listener has left. */
   readonly empty: () => void;
 }
 
 export class Feed {
+  readonly key: string;
   readonly filter: string;
   readonly window: Window;
+  readonly past: Past;
   readonly #turn: Turn;
   readonly #groups = new Map<string, Group>();
   readonly #watchers = new Set<WatcherListener>();
+  readonly #waiters = new Set<Waiter>();
+  /** Polls that look at it now. */
+  #holds = 0;
   readonly #empty: () => void;
   /** Set by the hub as soon as the feed listens. */
   live!: LiveSubscription;
   ephemeral: { close(): void } | undefined;
 
-  constructor({ filter, turn, budget, empty }: FeedOptions) {
+  constructor({ key, filter, turn, budget, past, empty }: FeedOptions) {
+    this.key = key;
     this.filter = filter;
     this.window = new Window(filter, budget);
+    this.past = past;
     this.#turn = turn;
     this.#empty = empty;
   }
@@ -63,6 +82,36 @@ export class Feed {
     this.window.push(event);
     for (const group of this.#groups.values()) group.take(event);
     for (const watcher of this.#watchers) watcher.take(event);
+    for (const waiter of this.#waiters) waiter.wake();
+  }
+
+  /** Whether all of its events are one topic's, and so in the order of the stream. */
+  get isOneTopic(): boolean {
+    return !hasWildcard(this.filter);
+  }
+
+  /** Whether anybody here listens. */
+  get isUsed(): boolean {
+    return this.#groups.size > 0 || this.#watchers.size > 0 || this.#holds > 0;
+  }
+
+  /** Keeps it for a poll, until {@link release}. */
+  hold(): void {
+    this.#holds++;
+  }
+
+  release(): void {
+    this.#holds--;
+    this.#checkEmpty();
+  }
+
+  /** Wakes a waiter with each event, until it is forgotten. */
+  wait(waiter: Waiter): void {
+    this.#waiters.add(waiter);
+  }
+
+  forget(waiter: Waiter): void {
+    this.#waiters.delete(waiter);
   }
 
   /**
@@ -78,6 +127,7 @@ export class Feed {
   takeEphemeral(event: EphemeralEvent): void {
     for (const group of this.#groups.values()) group.takeEphemeral(event);
     for (const watcher of this.#watchers) watcher.takeEphemeral(event);
+    for (const waiter of this.#waiters) waiter.wakeWith(event);
   }
 
   /** Ends it. */
@@ -85,6 +135,7 @@ export class Feed {
     this.live.close();
     this.ephemeral?.close();
     this.window.close();
+    this.past.close();
   }
 
   /** Adds a connection that gets every event of the feed, which is one topic's. */
@@ -111,7 +162,7 @@ export class Feed {
   }
 
   #checkEmpty(): void {
-    if (this.#groups.size === 0 && this.#watchers.size === 0) this.#empty();
+    if (!this.isUsed) this.#empty();
   }
 }
 

@@ -4,10 +4,12 @@
  */
 import type { BusEvent } from '@posthorn/bus';
 import type { Bus } from '@posthorn/bus/platform';
-import type { Cursor, Position, ProblemError } from '@posthorn/contracts';
+import type { Cursor, Position, ProblemError, Topic } from '@posthorn/contracts';
 import { type Beginning, CatchUp, Readings, type ResumeOutcome } from './catch-up.js';
 import { type Encoding, Feed, type Listener, type Watcher } from './feed.js';
 import type { Sink } from './outbox.js';
+import { Past } from './past.js';
+import { Poll } from './poll.js';
 import type { Turn } from './turn.js';
 import { WINDOW_AGE, WindowBudget } from './window.js';
 
@@ -37,6 +39,18 @@ export interface HubSubscription {
   close(): void;
 }
 
+/** Who asks for the next event, and from where. */
+export interface PollRequest {
+  readonly audience: string;
+  /** Path filters. */
+  readonly filters: readonly string[];
+  /** What it has already; undefined: what was stored before the last `recent` milliseconds. */
+  readonly since: Cursor | undefined;
+  readonly recent: number;
+  /** Whether it may have an event that a pattern took. */
+  readonly mayReceive: (topic: Topic) => boolean;
+}
+
 /** Who subscribes, and from where. */
 export interface Subscriber {
   readonly outbox: Sink;
@@ -55,6 +69,10 @@ export interface HubOptions {
   readonly resumed: (outcome: ResumeOutcome) => void;
 }
 
+/** How long a feed goes on after its last poll, and how often is looked for those that need not, in milliseconds. */
+const LINGER = 30_000;
+const SWEEP = 5_000;
+
 export class Hub {
   readonly turn: Turn;
   readonly #bus: Bus;
@@ -63,6 +81,9 @@ export class Hub {
   readonly #feeds = new Map<string, Feed>();
   readonly #budget = new WindowBudget();
   readonly #readings = new WeakMap<Sink, Readings>();
+  /** Feeds that only polls have used, by when the last one left: the next one is on its way. */
+  readonly #lingering = new Map<Feed, number>();
+  #sweeper: NodeJS.Timeout | undefined;
 
   constructor({ bus, turn, retention, resumed }: HubOptions) {
     this.turn = turn;
@@ -91,17 +112,64 @@ export class Hub {
     return this.#subscription(audience, filters, subscriber, (feed) => feed.watch(watcher));
   }
 
+  /** Asks for the oldest event after a cursor on any of several filters. */
+  poll(request: PollRequest): Poll {
+    const feeds = request.filters.map((filter) => this.#feed(request.audience, filter));
+    for (const feed of feeds) {
+      feed.hold();
+      this.#lingering.delete(feed);
+    }
+    const { bus, turn } = { bus: this.#bus, turn: this.turn };
+    return new Poll({ ...request, bus, turn, feeds, over: () => this.#letGo(feeds) });
+  }
+
+  /** Ends what lingers. */
+  close(): void {
+    clearInterval(this.#sweeper);
+    this.#sweeper = undefined;
+  }
+
+  #letGo(feeds: readonly Feed[]): void {
+    const now = Date.now();
+    for (const feed of feeds) {
+      // In this order: a feed that lingers is not ended by being left.
+      this.#lingering.set(feed, now);
+      feed.release();
+    }
+    this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP).unref();
+  }
+
+  #sweep(): void {
+    const oldest = Date.now() - LINGER;
+    for (const [feed, since] of this.#lingering) {
+      feed.past.sweep();
+      if (since > oldest) continue;
+      this.#lingering.delete(feed);
+      if (!feed.isUsed) this.#end(feed);
+    }
+    if (this.#lingering.size > 0) return;
+    clearInterval(this.#sweeper);
+    this.#sweeper = undefined;
+  }
+
+  #end(feed: Feed): void {
+    if (this.#feeds.get(feed.key) === feed) this.#feeds.delete(feed.key);
+    feed.close();
+  }
+
   #feed(audience: string, filter: string): Feed {
     const key = JSON.stringify([audience, filter]);
     const existing = this.#feeds.get(key);
     if (existing) return existing;
+    const budget = this.#budget;
     const feed = new Feed({
+      key,
       filter,
       turn: this.turn,
-      budget: this.#budget,
+      budget,
+      past: new Past({ bus: this.#bus, audience, filter, budget }),
       empty: () => {
-        if (this.#feeds.get(key) === feed) this.#feeds.delete(key);
-        feed.close();
+        if (!this.#lingering.has(feed)) this.#end(feed);
       },
     });
     feed.live = this.#bus.live({ audience, scope: 'global', filter }, (event) => feed.take(event));

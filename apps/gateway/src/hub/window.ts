@@ -3,7 +3,7 @@
  * them, without a question to the event store.
  */
 import type { BusEvent } from '@posthorn/bus';
-import { type Cursor, isBeyond, type Position, reachedBy } from '@posthorn/contracts';
+import { type Cursor, hasWildcard, isBeyond, type Position, reachedBy } from '@posthorn/contracts';
 
 /** What one window may hold, and for how long, in milliseconds. A topic kept for less is read from the store. */
 const MAX_EVENTS = 1_024;
@@ -12,6 +12,11 @@ export const WINDOW_AGE = 30_000;
 /** What an event costs beside its payload's bytes: the parsed payload costs about as much again, thrice. */
 const EVENT_COST = 512;
 const PAYLOAD_FACTOR = 4;
+
+/** What keeping an event costs, in bytes. */
+export function costOf({ bytes }: BusEvent): number {
+  return EVENT_COST + PAYLOAD_FACTOR * bytes.length;
+}
 
 /** Bytes that all windows of a process hold together, and may. */
 export class WindowBudget {
@@ -36,6 +41,7 @@ interface Kept {
 
 export class Window {
   readonly #filter: string;
+  readonly #exact: boolean;
   readonly #budget: WindowBudget;
   readonly #now: () => number;
   /** In the order of delivery; what lies before `#first` is gone. */
@@ -52,6 +58,7 @@ export class Window {
    */
   constructor(filter: string, budget: WindowBudget, now: () => number = Date.now) {
     this.#filter = filter;
+    this.#exact = !hasWildcard(filter);
     this.#budget = budget;
     this.#now = now;
   }
@@ -76,7 +83,7 @@ export class Window {
     if (this.#floor && position.epoch !== this.#floor.epoch) {
       this.#begin({ ...position, sequence: position.sequence - 1 });
     }
-    const cost = EVENT_COST + PAYLOAD_FACTOR * event.bytes.length;
+    const cost = costOf(event);
     // The payload is a view into a far larger buffer, which must not be kept for it.
     this.#events.push({ event: { ...event, bytes: Buffer.from(event.bytes) }, at: this.#now(), cost });
     this.#add(cost);
@@ -102,6 +109,27 @@ export class Window {
       if (isBeyond(event.position, since, event.path)) found.push(event);
     }
     return found;
+  }
+
+  /** The first of {@link after}. */
+  first(since: Cursor): BusEvent | undefined {
+    let low = this.#first;
+    if (this.#exact) {
+      // In the order of the stream: what a client is behind by may be long.
+      let high = this.#events.length;
+      while (low < high) {
+        const middle = (low + high) >>> 1;
+        const { event } = this.#events[middle]!;
+        if (isBeyond(event.position, since, event.path)) high = middle;
+        else low = middle + 1;
+      }
+      return this.#events[low]?.event;
+    }
+    for (; low < this.#events.length; low++) {
+      const { event } = this.#events[low]!;
+      if (isBeyond(event.position, since, event.path)) return event;
+    }
+    return undefined;
   }
 
   /** Holds nothing any more. */

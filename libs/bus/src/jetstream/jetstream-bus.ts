@@ -4,6 +4,7 @@ import type { NatsConnection } from '@nats-io/transport-node';
 import {
   type Cursor,
   type Position,
+  ProblemError,
   type Scope,
   STREAMS,
   type Topic,
@@ -36,6 +37,7 @@ import { Horizon } from './horizon.js';
 import { InFlight } from './in-flight.js';
 import { subscribeLive } from './live.js';
 import { Publisher } from './publisher.js';
+import { Recently } from './recently.js';
 import { registryLookup } from './registry-lookup.js';
 import { openHistory, resume } from './resume.js';
 import { SharedHistory } from './shared-history.js';
@@ -75,6 +77,7 @@ export class JetStreamBus implements Bus {
   readonly #observer: BusObserver;
   readonly #publisher: Publisher;
   readonly #horizons: Record<Scope, Horizon>;
+  readonly #recently: Record<Scope, Recently>;
   readonly #log: DurableParts['log'];
   readonly #inFlight: InFlight;
   readonly #watch: Watch;
@@ -97,6 +100,9 @@ export class JetStreamBus implements Bus {
       global: new Horizon(jsm, STREAMS.global.name, this.#inFlight),
       local: new Horizon(jsm, STREAMS.local.name, this.#inFlight),
     };
+    const recently = (scope: Scope) =>
+      new Recently({ jsm, inFlight: this.#inFlight, horizon: this.#horizons[scope] }, scope);
+    this.#recently = { global: recently('global'), local: recently('local') };
     const { checkInterval } = options;
     const watched = { nc, epochs: this.#epochs, horizons: this.#horizons, log: this.#log };
     this.#watch = new Watch(watched, checkInterval);
@@ -151,6 +157,15 @@ export class JetStreamBus implements Bus {
   async horizon(scope: Scope): Promise<Position> {
     const sequence = await this.#horizons[scope].ask();
     return { epoch: this.#epochs.of(scope), sequence };
+  }
+
+  async recently(scope: Scope, ago: number): Promise<Position> {
+    try {
+      const sequence = await this.#recently[scope].before(ago);
+      return { epoch: this.#epochs.of(scope), sequence };
+    } catch (cause) {
+      throw new ProblemError('unavailable', 'The event store does not answer', { cause });
+    }
   }
 
   history(interest: Interest, since: Cursor, until: Position): Promise<History> {

@@ -117,6 +117,13 @@ class Live implements LiveSubscription, Watched {
     if (!this.#isComplete(sequence)) await this.#verification.upTo(sequence);
   }
 
+  get complete(): Position | undefined {
+    if (!this.#epoch || this.#held) return undefined;
+    this.#followEpoch();
+    const lane = this.#exact ? this.#lanes.get(this.#interest.filter) : undefined;
+    return { epoch: this.#epoch, sequence: Math.max(this.#verified, lane?.last ?? 0) };
+  }
+
   async check(end: Position): Promise<void> {
     await this.#flowing;
     this.#followEpoch();

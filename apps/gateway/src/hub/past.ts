@@ -1,0 +1,121 @@
+/**
+ * What lies before a feed's window, in pages: whoever polls from further back reads the event store once for many
+ * polls, and shares the page with whoever is at the same place.
+ */
+import type { BusEvent } from '@posthorn/bus';
+import type { Bus } from '@posthorn/bus/platform';
+import { type Cursor, isBeyond, type Position } from '@posthorn/contracts';
+import { costOf, type WindowBudget } from './window.js';
+
+/** What one page holds at most, and for how long it is kept after its last use, in milliseconds. */
+const PAGE_EVENTS = 256;
+const PAGE_BYTES = 262_144;
+const PAGE_AGE = 30_000;
+/** Pages of one feed: as many places at which clients may be reading side by side. */
+const PAGES = 4;
+
+/** A stretch of the stream, complete for the feed's filter. */
+interface Page {
+  /** It holds what was stored after this place, and up to that one. */
+  readonly after: Position;
+  readonly upTo: number;
+  readonly events: readonly BusEvent[];
+  readonly cost: number;
+  usedAt: number;
+}
+
+export interface PastOptions {
+  readonly bus: Pick<Bus, 'history' | 'horizon'>;
+  readonly audience: string;
+  readonly filter: string;
+  readonly budget: WindowBudget;
+  /** Milliseconds. */
+  readonly now?: () => number;
+}
+
+/** What a page says of a place: the first event after it, or that there is none up to another place. */
+export type Glance = { readonly event: BusEvent } | { readonly upTo: number };
+
+export class Past {
+  readonly #options: PastOptions;
+  readonly #now: () => number;
+  /** The one that was used last comes last. */
+  readonly #pages: Page[] = [];
+  readonly #reading = new Map<number, Promise<boolean>>();
+  #closed = false;
+
+  constructor(options: PastOptions) {
+    this.#options = options;
+    this.#now = options.now ?? Date.now;
+  }
+
+  /** What is known of the events after a place; undefined where that has to be {@link read}. */
+  glance(since: Cursor, reached: number): Glance | undefined {
+    for (let i = this.#pages.length - 1; i >= 0; i--) {
+      const page = this.#pages[i]!;
+      if (page.after.epoch !== since.epoch || page.after.sequence > reached || page.upTo <= reached) continue;
+      page.usedAt = this.#now();
+      const event = page.events.find(
+        ({ position, path }) => position.sequence > reached && isBeyond(position, since, path),
+      );
+      return event ? { event } : { upTo: page.upTo };
+    }
+    return undefined;
+  }
+
+  /**
+   * Reads the page after a place. Resolves with false where events after it are not kept any more.
+   * @throws ProblemError `unavailable`
+   */
+  read(epoch: string, reached: number): Promise<boolean> {
+    const known = this.#reading.get(reached);
+    if (known) return known;
+    const reading = this.#read({ epoch, sequence: reached }).finally(() => this.#reading.delete(reached));
+    this.#reading.set(reached, reading);
+    return reading;
+  }
+
+  /** Forgets pages that nobody has used for a while. */
+  sweep(): void {
+    const oldest = this.#now() - PAGE_AGE;
+    while (this.#pages[0] && this.#pages[0].usedAt < oldest) this.#forget();
+  }
+
+  /** Holds nothing any more. */
+  close(): void {
+    this.#closed = true;
+    while (this.#pages.length > 0) this.#forget();
+  }
+
+  async #read(after: Position): Promise<boolean> {
+    const { bus, audience, filter, budget } = this.#options;
+    const until = await bus.horizon('global');
+    const history = await bus.history({ audience, scope: 'global', filter }, after, until);
+    const events: BusEvent[] = [];
+    let cost = 0;
+    let upTo = until.sequence;
+    try {
+      if (!history.recovered) return false;
+      for await (const event of history) {
+        // The payload is a view into a far larger buffer, which must not be kept for it.
+        events.push({ ...event, bytes: Buffer.from(event.bytes) });
+        cost += costOf(event);
+        if (events.length < PAGE_EVENTS && cost < PAGE_BYTES) continue;
+        upTo = event.position.sequence;
+        break;
+      }
+    } finally {
+      history.close();
+    }
+    if (this.#closed) return true;
+    this.#pages.push({ after, upTo, events, cost, usedAt: this.#now() });
+    budget.used += cost;
+    while (this.#pages.length > PAGES || (budget.exceeded && this.#pages.length > 1)) this.#forget();
+    return true;
+  }
+
+  #forget(): void {
+    const page = this.#pages.shift();
+    if (page) this.#options.budget.used -= page.cost;
+  }
+}
