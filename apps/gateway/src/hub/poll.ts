@@ -122,11 +122,11 @@ export class Poll implements Flushable, Waiter {
     }
   }
 
-  /** Events that the client has not seen are not kept any more. */
+  /** Events that the client has not seen are not kept any more; where recent ones are not either, the end is left. */
   async #restart(): Promise<void> {
     const { bus, recent } = this.#options;
+    this.#cursor = await (this.#recovered ? bus.recently('global', recent) : bus.horizon('global'));
     this.#recovered = false;
-    this.#cursor = await bus.recently('global', recent);
   }
 
   /** More topics are beyond what is complete for all than a cursor holds: the store is asked how far that is. */

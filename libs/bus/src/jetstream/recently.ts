@@ -39,11 +39,13 @@ export class Recently {
   /** Steps back from the end, farther each time, then closes in: what is recent is near. */
   async #search(moment: number): Promise<number> {
     const { first, last } = await this.#parts.horizon.extent();
+    // A stream that never held anything begins at 0.
+    const start = Math.max(first - 1, 0);
     let low = last;
     let high = last;
     for (let step = 1; ; step *= 4) {
-      low = Math.max(first - 1, last - step);
-      if (low < first || (await this.#isBefore(low, moment))) break;
+      low = Math.max(start, last - step);
+      if (low === start || (await this.#isBefore(low, moment))) break;
       high = low;
     }
     // What is stored up to `low` is older, what is stored after `high` is not.

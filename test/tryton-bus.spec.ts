@@ -1,0 +1,207 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { startCluster, type TestCluster } from '@posthorn/testing';
+import { call } from './support/courier-client.js';
+import { Poller } from './support/poller.js';
+import { createTenant, eventually, type Tenant } from './support/tenant.js';
+
+describe('the long-polling bus', () => {
+  let cluster: TestCluster;
+  let acme: Tenant;
+
+  beforeAll(async () => {
+    cluster = await startCluster({ replicas: { gateway: 2 }, env: { BUS_TIMEOUT: '3s', BUS_CACHE: '2s' } });
+    acme = await createTenant(cluster, 'acme');
+  }, 90_000);
+  afterAll(async () => {
+    await cluster?.[Symbol.asyncDispose]();
+  });
+
+  const poller = async (sub: string, channels: readonly string[], urls = cluster.gatewayUrls) =>
+    new Poller({ urls, database: 'acme', token: await acme.token(sub), channels });
+  const publish = async (topic: string, message: object) => {
+    const { status } = await acme.service('POST', '/v1/hook', { topic, action: 'publish', message });
+    expect(status).toBe(200);
+  };
+  /** How many polls wait at all gateways. */
+  const waiting = async () => {
+    const counts = cluster.gatewayUrls.map(async (url) => {
+      const text = await (await fetch(`${url}/metrics`)).text();
+      return Number(/^posthorn_polls\{[^}]*\} (\d+)/m.exec(text)?.[1]);
+    });
+    return (await Promise.all(counts)).reduce((sum, count) => sum + count, 0);
+  };
+  const waits = (count: number) => eventually(async () => ((await waiting()) === count ? true : undefined));
+
+  it('answers a waiting poll with the message, its id and its type', async () => {
+    const bob = await poller('bob', ['user:somebody-else', 'news']);
+    const answer = bob.poll();
+    await waits(1);
+    await publish('user:bob', { type: 'notification', title: 'Hello' });
+    const { status, headers, body } = await answer;
+    expect(status).toBe(200);
+    expect(headers.get('content-type')).toMatch(/^application\/json/);
+    expect(body).toEqual({
+      channel: 'user:bob',
+      message: { type: 'notification', title: 'Hello', message_id: expect.any(String) },
+    });
+    await publish('news', { a: 1 });
+    expect(await bob.next()).toEqual({ a: 1, type: 'news', message_id: expect.any(String) });
+  });
+
+  it('answers with nulls when nothing came in time', async () => {
+    const began = Date.now();
+    const { status, body } = await (await poller('carl', [])).poll();
+    expect({ status, body }).toEqual({ status: 200, body: { channel: null, message: null } });
+    expect(Date.now() - began).toBeGreaterThan(2_500);
+  });
+
+  it('begins with the messages of the last seconds', async () => {
+    await publish('user:dora', { n: 1 });
+    await publish('user:dora', { n: 2 });
+    const dora = await poller('dora', []);
+    expect(await dora.next()).toMatchObject({ n: 1 });
+    expect(await dora.next()).toMatchObject({ n: 2 });
+    await sleep(2_500);
+    const late = await poller('dora', []);
+    expect(await late.next()).toBeNull();
+  });
+
+  it('skips nothing and repeats nothing on many busy channels, each poll at another gateway', async () => {
+    const channels = Array.from({ length: 50 }, (_, i) => `busy/${i}`);
+    const counts = new Map<string, number>();
+    const got = new Map<string, number[]>();
+    const erin = await poller('erin', channels);
+    const pubsub = acme.pubsub();
+    let published = 0;
+    let publishing = true;
+    const publisher = (async () => {
+      while (publishing) {
+        await Promise.all(
+          Array.from({ length: 20 }, (_, i) => {
+            const channel = channels[(published + i) % channels.length]!;
+            const n = (counts.get(channel) ?? 0) + 1;
+            counts.set(channel, n);
+            return pubsub.global.topic(channel).publish({ n });
+          }),
+        );
+        published += 20;
+        await sleep(20);
+      }
+    })();
+    setTimeout(() => {
+      publishing = false;
+    }, 5_000);
+    let received = 0;
+    for (;;) {
+      const { body } = await erin.poll();
+      if (!body.message) break;
+      expect(body.recovered).toBeUndefined();
+      received++;
+      const numbers = got.get(body.channel) ?? [];
+      numbers.push(body.message.n);
+      got.set(body.channel, numbers);
+    }
+    await publisher;
+    await pubsub.close();
+    expect(received).toBe(published);
+    for (const channel of channels) {
+      expect(got.get(channel)).toEqual(Array.from({ length: counts.get(channel)! }, (_, i) => i + 1));
+    }
+  }, 60_000);
+
+  it('says so where the last message is unknown', async () => {
+    await publish('user:fred', { n: 1 });
+    for (const last of ['nonsense', 'abcz1-5', '~', '9'.repeat(100)]) {
+      const fred = new Poller({
+        urls: cluster.gatewayUrls,
+        database: 'acme',
+        token: await acme.token('fred'),
+        channels: [],
+        last,
+      });
+      const { body } = await fred.poll();
+      expect(body).toMatchObject({ channel: 'user:fred', message: { n: 1 }, recovered: false });
+    }
+  });
+
+  it('frees a waiter whose client hangs up', async () => {
+    const hangUp = new AbortController();
+    const polls = [await poller('gina', []), await poller('gina', [])].map((each) =>
+      each.poll(hangUp.signal),
+    );
+    await waits(2);
+    hangUp.abort();
+    await Promise.allSettled(polls);
+    await waits(0);
+  });
+
+  it('knows its callers', async () => {
+    const url = cluster.gatewayUrls[0]!;
+    const ask = async (
+      authorization: string | undefined,
+      database = 'acme',
+      body: unknown = { channels: ['client:x'] },
+    ) => {
+      const response = await fetch(`${url}/${encodeURIComponent(database)}/bus`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', ...(authorization ? { authorization } : {}) },
+        body: JSON.stringify(body),
+      });
+      const { code, detail } = (await response.json()) as { code?: string; detail?: string };
+      return { status: response.status, code, detail };
+    };
+    const jwt = await acme.token('7');
+    const session = (user: string, token = jwt) =>
+      `Session ${Buffer.from(`admin:${user}:${token}`).toString('base64')}`;
+    for (const refused of [
+      undefined,
+      'Bearer nonsense',
+      'Session !',
+      'Session YQ==',
+      session('8'),
+      session('7', 'x'),
+    ]) {
+      expect(await ask(refused)).toMatchObject({ status: 401 });
+    }
+    expect(await ask(`Bearer ${jwt}`, 'globex')).toMatchObject({ status: 401 });
+    const forbidden = { channels: ['community:join'] };
+    expect(await ask(session('7'), 'acme', forbidden)).toMatchObject({
+      status: 403,
+      detail: expect.stringContaining('community:join'),
+    });
+    await publish('user:7', { hello: 'tryton' });
+    expect(await ask(session('7'), 'acme', { channels: [] })).toMatchObject({ status: 200 });
+  });
+
+  it('refuses what is no request', async () => {
+    const token = await acme.token('hugo');
+    const url = cluster.gatewayUrls[0]!;
+    for (const body of [
+      'no json',
+      '[]',
+      '{}',
+      { channels: 'a' },
+      { channels: [1] },
+      { channels: ['a b'] },
+      { channels: Array.from({ length: 10_000 }, (_, i) => `c${i}`) },
+      { channels: [], last_message: 5 },
+    ]) {
+      expect(await call(url, token, 'POST', '/acme/bus', body)).toMatchObject({
+        status: 422,
+        body: { code: 'request_invalid' },
+      });
+    }
+  });
+
+  it('answers every waiter with nulls when the gateway drains', async () => {
+    const ida = await poller('ida', [], [cluster.gatewayUrls[1]!]);
+    const answer = ida.poll();
+    await waits(1);
+    const gateway = cluster.app('gateway', 1);
+    const stopped = gateway.stop();
+    expect((await answer).body).toEqual({ channel: null, message: null });
+    await stopped;
+    await gateway.start();
+  });
+});
