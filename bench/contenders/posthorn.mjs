@@ -1,6 +1,7 @@
 /** Posthorn as it is installed: NATS, PostgreSQL and the four apps from `dist/`, with limits out of the way. */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { jetstreamManager } from '@nats-io/jetstream';
 import { connect } from '@nats-io/transport-node';
 import { AppProcess } from '../../tools/embedded/app.mjs';
@@ -105,9 +106,31 @@ export class Posthorn {
     return this.#postgres;
   }
 
+  get audience() {
+    return AUDIENCE;
+  }
+
+  /** @param {string} sub */
+  token(sub, role = 'user') {
+    return signToken(this.#secrets.jwt, { aud: AUDIENCE, sub, role });
+  }
+
+  /**
+   * Resolves once a gauge of the first gateway has come to a value.
+   * @param {string} metric
+   * @param {number} value
+   */
+  async reaches(metric, value) {
+    for (;;) {
+      const text = await (await fetch(`${this.gateways[0]?.url}/metrics`)).text();
+      if (Number(new RegExp(`^${metric}\\{[^}]*\\} (\\d+)`, 'm').exec(text)?.[1]) === value) return;
+      await sleep(100);
+    }
+  }
+
   /** @returns {Promise<import('../connection.mjs').Target>} good for a minute */
-  async target(index = 0) {
-    const { key } = await this.call('GET', '/v1/sign', { index });
+  async target(index = 0, sub = 'bench') {
+    const { key } = await this.call('GET', '/v1/sign', { index, sub });
     return { dialect: 'courier', port: this.gateways[index]?.port ?? 0, path: `/ws?token=${key}` };
   }
 
@@ -130,9 +153,10 @@ export class Posthorn {
   /**
    * @param {string} topic
    * @param {object} message
+   * @param {string} [role]
    */
-  async publish(topic, message) {
-    await this.call('POST', '/v1/hook', { body: { topic, action: 'publish', message } });
+  async publish(topic, message, role = 'user') {
+    await this.call('POST', '/v1/hook', { body: { topic, action: 'publish', message }, role });
   }
 
   /** Begins or ends a CPU profile of the profiled app, where profiles are wanted. */
@@ -185,11 +209,11 @@ export class Posthorn {
   /**
    * @param {string} method
    * @param {string} path
-   * @param {{ index?: number, body?: object, role?: 'user' | 'admin' }} [options] index: of the gateway
+   * @param {{ index?: number, body?: object, role?: string, sub?: string }} [options] index: of the gateway
    * @returns {Promise<any>}
    */
-  async call(method, path, { index = 0, body, role = 'user' } = {}) {
-    const token = await signToken(this.#secrets.jwt, { aud: AUDIENCE, sub: 'bench', role });
+  async call(method, path, { index = 0, body, role = 'user', sub = 'bench' } = {}) {
+    const token = await this.token(sub, role);
     const response = await fetch(`${this.gateways[index]?.url}${path}`, {
       method,
       headers: { authorization: `Bearer ${token}`, ...(body && { 'content-type': 'application/json' }) },

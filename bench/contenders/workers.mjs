@@ -16,7 +16,6 @@ const oneByOneProgram = fileURLToPath(new URL('one-by-one-worker.mjs', import.me
 /** An installation whose worker can be stopped while events are stored. */
 class WorkerServer extends Posthorn {
   consumer = 'notifier-main';
-  audience = AUDIENCE;
 
   /** @param {import('../contender.mjs').Place} place */
   constructor(place) {
