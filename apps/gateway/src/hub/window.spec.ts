@@ -108,4 +108,25 @@ describe('Window', () => {
       { numRuns: 50 },
     );
   });
+
+  it('finds the first event after a cursor among however many there are', () => {
+    const paths = ['-.a', '-.b'];
+    fc.assert(
+      fc.property(
+        fc.constantFrom('-.a', '-.*'),
+        fc.array(fc.boolean(), { maxLength: 60 }),
+        fc.nat(60),
+        fc.nat(60),
+        (filter, second, base, beyond) => {
+          const { window } = windowAt(0, { filter });
+          second.forEach((isSecond, i) => {
+            const path = filter === '-.a' ? '-.a' : paths[Number(isSecond)]!;
+            window.push(event(i + 1, { path }));
+          });
+          const since = { ...at(base), beyond: new Map([['-.a', Math.max(base, beyond)]]) };
+          expect(window.first(since)).toBe(window.after(since)[0]);
+        },
+      ),
+    );
+  });
 });
