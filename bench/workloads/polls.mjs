@@ -42,6 +42,7 @@ export const polls = {
       const after = residentBytes(pid);
       const began = performance.now();
       const machine = machineCpuSeconds();
+      posthorn.profile();
       const latencies = [];
       for (let n = 0; n < MESSAGES; n++) {
         const index = (n * 7_919) % WAITERS;
@@ -51,6 +52,7 @@ export const polls = {
         await answered;
         latencies.push(performance.now() - sent);
       }
+      posthorn.profile();
       latencies.sort((a, b) => a - b);
       const seconds = (performance.now() - began) / 1_000;
       return {
