@@ -87,6 +87,7 @@ export class GatewayCore {
       turn: new Turn(),
       retention: (audience, filter) => bus.topics.retention(audience, filter),
       resumed: (outcome) => this.metrics.resumes[outcome].inc(),
+      pageRead: () => this.metrics.pollPages.inc(),
     });
     this.wheel.start();
     shutdown.on('flush', 'bus', async () => {

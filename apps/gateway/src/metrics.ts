@@ -19,6 +19,7 @@ export class GatewayMetrics {
   readonly framesIn: Tally;
   /** Polls that wait. */
   readonly polls: Level;
+  readonly pollPages: Tally;
   readonly pollAnswers: Record<'message' | 'nothing' | 'gone', Tally>;
   readonly eventsOut: Tally;
   readonly errors: Record<ProblemCode, Tally>;
@@ -32,6 +33,10 @@ export class GatewayMetrics {
     this.connections = metrics.gauge('connections', 'Open WebSocket connections');
     metrics.gauge('feeds', 'Topics and patterns that at least one connection listens to', feeds);
     this.polls = metrics.gauge('polls', 'Polls that wait for a message');
+    this.pollPages = metrics.counter(
+      'poll_pages_total',
+      'Pages that polls have read from the stream: each serves many polls',
+    );
     this.pollAnswers = metrics.counters('polls_total', 'Polls by what became of them', {
       message: { outcome: 'message' },
       nothing: { outcome: 'nothing' },

@@ -34,7 +34,7 @@ const loud = { key: 'loud', encode: (e: FeedEvent) => Buffer.from(`${numberOf(e)
 
 function feedOf(turn: Turn, empty = () => {}): Feed {
   const budget = new WindowBudget();
-  const past = new Past({ bus: {} as Bus, audience: 'acme', filter: PATH, budget });
+  const past = new Past({ bus: {} as Bus, audience: 'acme', filter: PATH, budget, pageRead() {} });
   const feed = new Feed({ key: PATH, filter: PATH, turn, budget, past, empty });
   feed.window.open(at(0));
   return feed;

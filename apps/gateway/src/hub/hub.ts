@@ -67,6 +67,8 @@ export interface HubOptions {
   readonly retention: (audience: string, filter: string) => number | undefined;
   /** Counts resumptions of filters. */
   readonly resumed: (outcome: ResumeOutcome) => void;
+  /** Counts pages that polls have read from the store. */
+  readonly pageRead: () => void;
 }
 
 /** How long a feed goes on after its last poll, and how often is looked for those that need not, in milliseconds. */
@@ -78,6 +80,7 @@ export class Hub {
   readonly #bus: Bus;
   readonly #retention: HubOptions['retention'];
   readonly #resumed: HubOptions['resumed'];
+  readonly #pageRead: HubOptions['pageRead'];
   readonly #feeds = new Map<string, Feed>();
   readonly #budget = new WindowBudget();
   readonly #readings = new WeakMap<Sink, Readings>();
@@ -85,11 +88,12 @@ export class Hub {
   readonly #lingering = new Map<Feed, number>();
   #sweeper: NodeJS.Timeout | undefined;
 
-  constructor({ bus, turn, retention, resumed }: HubOptions) {
+  constructor({ bus, turn, retention, resumed, pageRead }: HubOptions) {
     this.turn = turn;
     this.#bus = bus;
     this.#retention = retention;
     this.#resumed = resumed;
+    this.#pageRead = pageRead;
   }
 
   /** How many filters are followed now. */
@@ -167,7 +171,7 @@ export class Hub {
       filter,
       turn: this.turn,
       budget,
-      past: new Past({ bus: this.#bus, audience, filter, budget }),
+      past: new Past({ bus: this.#bus, audience, filter, budget, pageRead: this.#pageRead }),
       empty: () => {
         if (!this.#lingering.has(feed)) this.#end(feed);
       },

@@ -29,6 +29,8 @@ export interface PastOptions {
   readonly audience: string;
   readonly filter: string;
   readonly budget: WindowBudget;
+  /** Counts pages that were read. */
+  readonly pageRead: () => void;
   /** Milliseconds. */
   readonly now?: () => number;
 }
@@ -88,7 +90,8 @@ export class Past {
   }
 
   async #read(after: Position): Promise<boolean> {
-    const { bus, audience, filter, budget } = this.#options;
+    const { bus, audience, filter, budget, pageRead } = this.#options;
+    pageRead();
     const until = await bus.horizon('global');
     const history = await bus.history({ audience, scope: 'global', filter }, after, until);
     const events: BusEvent[] = [];
