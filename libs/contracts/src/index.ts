@@ -6,11 +6,12 @@ export {
   describeCatalogue,
   describeRegistered,
 } from './asyncapi/document.js';
+export { checkAgreement } from './catalogue/agreement.js';
 export type { Access, CatalogueEntry, Parameter } from './catalogue/entry.js';
 export { InboxUpdate, UserNotification } from './catalogue/esn.js';
 export { EXAMPLES } from './catalogue/examples.js';
 export { findId, Id, idOf } from './catalogue/ids.js';
-export { CATALOGUE, type PayloadOf, type TopicName } from './catalogue/index.js';
+export { CATALOGUE, type PayloadOf, type TopicName, type UserTopicName } from './catalogue/index.js';
 export { type Rule, rulesOf, subjectsOf, templateName } from './catalogue/words.js';
 export { CLOSE, type Close } from './close-code.js';
 export {

@@ -9,6 +9,7 @@ import {
   type AudienceRecord,
   audienceKey,
   BUCKETS,
+  checkAgreement,
   checkForCatalogue,
   compileTenantSchema,
   encodeToken,
@@ -141,7 +142,10 @@ export class TopicDirectory {
 
   /** What is wrong with a payload by its topic's schema: the catalogue's, or the registered one. */
   check(topic: Topic, audience: string, message: unknown): readonly Finding[] {
-    if (topic.entry) return checkForCatalogue(topic.entry.name)(message);
+    if (topic.entry) {
+      const findings = checkForCatalogue(topic.entry.name)(message);
+      return findings.length > 0 ? findings : checkAgreement(topic, message);
+    }
     const registered = this.#topics.get(topicKey(audience, topic.path));
     if (!registered?.record.schema) return [];
     registered.check ??= compile(registered.record.schema);

@@ -22,6 +22,8 @@ export interface Parameter {
   readonly hidden?: true;
   /** The parameter is a secret: subjects and headers carry its SHA-256 only. */
   readonly secret?: true;
+  /** The payload has a member of the parameter's name, and the two agree (docs/protocols/inthe-am.md). */
+  readonly repeated?: true;
 }
 
 /** A documented topic. */

@@ -14,6 +14,11 @@ export type TopicName = keyof typeof topics;
 /** The payload of a documented topic. Payloads may hold more members than their type names. */
 export type PayloadOf<Name extends TopicName> = Static<(typeof topics)[Name]['payload']>;
 
+/** The name of a documented template whose topics are written `<name>.<username>`: `personal`, `taskd.certificate`. */
+export type UserTopicName = {
+  [Name in TopicName]: (typeof topics)[Name] extends { readonly separator: '.' } ? Name : never;
+}[TopicName];
+
 /** Every documented topic. Aliases are not keys here: an entry lists its own. */
 export const CATALOGUE: ReadonlyMap<string, CatalogueEntry> = new Map(
   Object.entries<Omit<CatalogueEntry, 'name'>>(topics).map(([name, topic]) => [name, { name, ...topic }]),

@@ -10,7 +10,7 @@ const perUser = {
   scopes: ['global'],
   access: 'owner',
   separator: '.',
-  parameter: { name: 'username', owner: 'username' },
+  parameter: { name: 'username', owner: 'username', repeated: true },
   subscribers: [],
   source: 'inthe-am',
 } as const;
@@ -112,6 +112,8 @@ export const intheAmTopics = defineTopics({
   },
   incoming_trello_change: {
     ...web,
+    // Trello's words, in which there is no user.
+    parameter: { name: 'username', owner: 'username' },
     description: "Trello reported a change that may concern a user's task list.",
     payload: Type.Object({
       action: Type.Object(
