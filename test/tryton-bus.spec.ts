@@ -112,7 +112,6 @@ describe('the long-polling bus', () => {
     expect(received).toBe(published);
     // The hub's windows and pages serve polls: few of them read the stream.
     const read = (await metric('posthorn_poll_pages_total')) - readBefore;
-    console.log(received, read, (Date.now() - polled) / received);
     expect(read).toBeLessThan(received / 20);
     for (const channel of channels) {
       expect(got.get(channel)).toEqual(Array.from({ length: counts.get(channel)! }, (_, i) => i + 1));
