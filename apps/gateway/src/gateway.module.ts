@@ -7,6 +7,7 @@ import { CommunitiesModule } from './faces/communities/communities.module.js';
 import { CourierModule } from './faces/courier/courier.module.js';
 import { DeadLettersModule } from './faces/dead-letters/dead-letters.module.js';
 import { InboxModule } from './faces/inbox/inbox.module.js';
+import { NotifyModule } from './faces/notify/notify.module.js';
 import { TimelineModule } from './faces/timeline/timeline.module.js';
 import { ProbesController } from './http/probes.controller.js';
 
@@ -21,6 +22,7 @@ export class GatewayModule {
         CatalogueModule,
         CourierModule,
         InboxModule,
+        NotifyModule,
         CommunitiesModule,
         TimelineModule,
         DeadLettersModule,

@@ -22,6 +22,13 @@ export {
   PAYLOAD_LIMIT,
 } from './envelope.js';
 export {
+  type NotificationMessage,
+  type NotificationRequest,
+  notificationChannel,
+  parseNotificationMessage,
+} from './notification-message.js';
+export {
+  assertMayNotify,
   assertMayPublish,
   assertMaySubscribe,
   assertPrivileged,

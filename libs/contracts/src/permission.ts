@@ -49,6 +49,20 @@ export function assertMayPublish(principal: Principal, topic: Topic, scope: Scop
   if (reason) throw forbidden(reason);
 }
 
+/**
+ * Whether a principal may notify (docs/protocols/tryton.md): a user itself, and the client whose id it knows, which
+ * is the only way in which end users publish there.
+ * @param topic `user:{sub}` or `client:{id}`
+ * @throws ProblemError `forbidden`, saying why
+ */
+export function assertMayNotify(principal: Principal, topic: Topic): void {
+  if (!isPrivileged(principal) && topic.entry?.access === 'owner' && !owns(principal, topic)) {
+    throw forbidden('Another user is notified by role service or admin');
+  }
+  if (narrowed(principal, 'publish', topic))
+    throw forbidden("The token's permissions do not hold this topic");
+}
+
 /** @throws ProblemError `forbidden`, saying why */
 export function assertMaySubscribe(principal: Principal, target: Target): void {
   const reason = isPattern(target) ? patternRefusal(principal, target) : subscribeRefusal(principal, target);

@@ -10,6 +10,7 @@ import { TopicController } from '../faces/courier/topic.controller.js';
 import { DeadLettersController } from '../faces/dead-letters/dead-letters.controller.js';
 import { InboxController } from '../faces/inbox/inbox.controller.js';
 import { NotifyController } from '../faces/inbox/notify.controller.js';
+import { PopupController } from '../faces/notify/popup.controller.js';
 import { TimelineController } from '../faces/timeline/timeline.controller.js';
 import { OPENAPI } from './openapi.js';
 
@@ -21,6 +22,7 @@ const controllers = [
   TopicController,
   InboxController,
   NotifyController,
+  PopupController,
   CommunitiesController,
   TimelineController,
   DeadLettersController,

@@ -5,6 +5,7 @@ import { COMMUNITY_PATHS } from '../faces/communities/openapi.js';
 import { AUDIENCE, COURIER_PATHS, TOPIC } from '../faces/courier/openapi.js';
 import { DEAD_LETTER_PATHS } from '../faces/dead-letters/openapi.js';
 import { INBOX_PATHS } from '../faces/inbox/openapi.js';
+import { NOTIFY_PATHS } from '../faces/notify/openapi.js';
 import { TIMELINE_ITEM, TIMELINE_PATHS } from '../faces/timeline/openapi.js';
 import { object, text } from './openapi-parts.js';
 
@@ -26,6 +27,7 @@ export const OPENAPI = {
     ...CATALOGUE_PATHS,
     ...COURIER_PATHS,
     ...INBOX_PATHS,
+    ...NOTIFY_PATHS,
     ...COMMUNITY_PATHS,
     ...TIMELINE_PATHS,
     ...DEAD_LETTER_PATHS,

@@ -32,11 +32,10 @@ interface HookBody {
 @Controller('v1/hook')
 @UseGuards(CallerGuard)
 export class HookController {
-  readonly #rates: PublishRates;
-
-  constructor(private readonly core: GatewayCore) {
-    this.#rates = new PublishRates(core.config);
-  }
+  constructor(
+    private readonly core: GatewayCore,
+    private readonly rates: PublishRates,
+  ) {}
 
   /**
    * 200 with the same object once the event is stored; its place, where it has one, is in `Posthorn-Position`: on
@@ -57,7 +56,7 @@ export class HookController {
     const scope = body.scope ?? defaultScope(topic);
     for (const one of scopesOf(scope)) assertMayPublish(principal, topic, one);
     const key = idempotencyKeyOf(idempotencyKey);
-    this.#rates.take(principal, topic);
+    this.rates.take(principal, topic);
     const draft = {
       ...authorOf(principal),
       topic,
