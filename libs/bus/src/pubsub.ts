@@ -23,8 +23,12 @@ import {
   type Topic,
   type TopicName,
   topicAt,
+  type UserTopicName,
 } from '@posthorn/contracts';
 import { idOnBoth, publishOnBoth } from './both-scopes.js';
+import { checkDebounce, type Debounce, Debouncer } from './debounce.js';
+import { checkDistinct, type Distinct, Repeats } from './distinct.js';
+import { Claims } from './jetstream/claims.js';
 import { JetStreamBus } from './jetstream/jetstream-bus.js';
 import type {
   Bus,
@@ -79,6 +83,15 @@ export interface SubscribeOptions {
    */
   readonly durable?: string;
   readonly maxInFlight?: number;
+  /** Milliseconds after which an event whose process died is given to another. Default 30,000. */
+  readonly ackWait?: number;
+  /**
+   * Of a burst of events only the last, once its quiet time is over. For durable subscriptions; the same in all
+   * processes of one.
+   */
+  readonly debounce?: Debounce;
+  /** Of events with the same values only one, also after {@link debounce}. As that. */
+  readonly distinct?: Distinct;
 }
 
 /**
@@ -92,7 +105,16 @@ export interface EventInfo {
 
 export type Handler<Payload> = (payload: Payload, info: EventInfo) => unknown;
 
-type Payload<Name extends string> = Name extends TopicName ? PayloadOf<Name> : unknown;
+/** Of one user's documented topic, `personal.alice`, and of what takes several of them, `personal.>`. */
+type UserPayload<Name extends string> = {
+  [Template in UserTopicName]: Name extends `${Template}.${string}` ? PayloadOf<Template> : never;
+}[UserTopicName];
+
+type Payload<Name extends string> = Name extends TopicName
+  ? PayloadOf<Name>
+  : [UserPayload<Name>] extends [never]
+    ? unknown
+    : UserPayload<Name>;
 
 export interface PubSubSubscription {
   /** Resolves once events flow; rejects where the connection did not come in time or was closed before. */
@@ -144,6 +166,21 @@ export function connectPubSub(options: PubSubOptions): PubSub {
   return new NatsPubSub(options);
 }
 
+/** What a `PubSub` is made of, for those who ask the bus itself. */
+export interface Driver {
+  readonly audience: string;
+  /** The bus, waited for within the bound; rejects with `unavailable`. */
+  ready(): Promise<JetStreamBus>;
+  /** Aborted when it is closed. */
+  readonly closing: AbortSignal;
+}
+
+/** @throws TypeError for what `connectPubSub` did not make */
+export function driverOf(pubsub: PubSub): Driver {
+  if (pubsub instanceof NatsPubSub) return pubsub.driver;
+  throw new TypeError('This PubSub was not made by connectPubSub');
+}
+
 /**
  * What takes several topics of a `PubSub` through one durable consumer.
  * @throws TypeError for what `connectPubSub` did not make
@@ -187,6 +224,7 @@ class NatsPubSub implements PubSub {
   readonly local: ScopedPubSub;
   readonly global: ScopedPubSub;
   readonly ready: Promise<void>;
+  readonly driver: Driver;
   readonly #options: PubSubOptions;
   /** The bus, once it could be used for the first time. */
   readonly #opening: Promise<JetStreamBus>;
@@ -218,6 +256,11 @@ class NatsPubSub implements PubSub {
     this.ready = this.#opening.then(() => {});
     this.ready.catch(() => {});
     this.#open().catch((error) => this.#gate.fail(error));
+    this.driver = {
+      audience: options.audience,
+      ready: () => this.#ready(),
+      closing: this.#closing.signal,
+    };
     this.local = { scope: 'local', topic: (name) => this.#topic('local', name) };
     this.global = { scope: 'global', topic: (name) => this.#topic('global', name) };
   }
@@ -409,6 +452,7 @@ class NatsPubSub implements PubSub {
     options: SubscribeOptions = {},
   ): PubSubSubscription {
     const filters = parseFilters(name);
+    checkSelection(options);
     const inner: PubSubSubscription[] = [];
     let closed = false;
     const start = async (): Promise<void> => {
@@ -495,16 +539,36 @@ class NatsPubSub implements PubSub {
     scope: Scope,
     filters: readonly string[],
     handler: Handler<unknown>,
-    { durable, maxInFlight }: SubscribeOptions & { durable: string },
+    { durable, maxInFlight, ackWait, debounce, distinct }: SubscribeOptions & { durable: string },
   ): PubSubSubscription {
     const { audience } = this.#options;
     const name = consumerName(durable, [audience, scope, scope === 'local' ? bus.instance : null, filters]);
-    return bus.consume(
-      { name, scope, audience, filters, ...(maxInFlight ? { maxInFlight } : {}) },
+    const closing = new AbortController();
+    // Every event that waits for its quiet time listens for the end.
+    setMaxListeners(0, closing.signal);
+    const next = ({ path: filter, position }: BusEvent) => bus.next({ audience, scope, filter }, position);
+    const selections = [
+      ...(debounce ? [new Debouncer(debounce, next, closing.signal)] : []),
+      ...(distinct ? [new Repeats(distinct, name, new Claims(bus.js, bus.jsm))] : []),
+    ];
+    const consumer = bus.consume(
+      {
+        ...{ name, scope, audience, filters },
+        ...(maxInFlight ? { maxInFlight } : {}),
+        ...(ackWait ? { ackWait } : {}),
+      },
       async (event, delivery) => {
+        for (const selection of selections) if (!(await selection.takes(event, delivery))) return;
         await handler(event.message, { event, delivery });
       },
     );
+    return {
+      ready: consumer.ready,
+      close: () => {
+        closing.abort();
+        return consumer.close();
+      },
+    };
   }
 
   async #unsubscribe(scope: Scope, name: string, handler: unknown): Promise<void> {
@@ -516,6 +580,15 @@ class NatsPubSub implements PubSub {
   #report(error: unknown, topic: string): void {
     const { onError = warn } = this.#options;
     onError(error, topic);
+  }
+}
+
+/** @throws ProblemError `request_invalid` */
+function checkSelection({ durable, debounce, distinct }: SubscribeOptions): void {
+  if (debounce) checkDebounce(debounce);
+  if (distinct) checkDistinct(distinct);
+  if ((debounce || distinct) && durable === undefined) {
+    throw new ProblemError('request_invalid', 'debounce and distinct need a durable subscription');
   }
 }
 

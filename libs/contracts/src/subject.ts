@@ -104,7 +104,7 @@ export const STREAMS = {
   dead: { name: 'PH_DEAD', subjects: 'ph-dead.>', redrives: 'ph-redrive.>' },
 } as const;
 
-/** KV buckets. Each is a projection that its owner can rebuild from PostgreSQL. */
+/** KV buckets: projections that their owner can rebuild from PostgreSQL, but for the last. */
 export const BUCKETS = {
   /** Audiences and registered topics; owner: registry. Keys: {@link audienceKey}, {@link topicKey}. */
   topics: 'ph-topics',
@@ -112,6 +112,8 @@ export const BUCKETS = {
   revoked: 'ph-revoked',
   /** The epoch of each stream, keyed by the stream's name; owner: registry. */
   streams: 'ph-streams',
+  /** What durable consumers have claimed (libs/bus/README.md, "Repeats"); owners: they. Lost, repeats pass once. */
+  consumers: 'ph-consumers',
 } as const;
 
 /**

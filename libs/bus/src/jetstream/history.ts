@@ -39,7 +39,7 @@ export async function* readHistory(
 }
 
 /** The event in a stored message; none where it is not to be passed on. */
-function eventsIn(
+export function eventsIn(
   { reader, topics, observer }: HistoryParts,
   epoch: string,
   { sequence, subject, headers, data, storedAt }: Stored,

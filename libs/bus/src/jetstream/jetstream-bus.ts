@@ -36,6 +36,7 @@ import type { HistoryParts } from './history.js';
 import { Horizon } from './horizon.js';
 import { InFlight } from './in-flight.js';
 import { subscribeLive } from './live.js';
+import { type NextEvent, nextEvent } from './next.js';
 import { Publisher } from './publisher.js';
 import { Recently } from './recently.js';
 import { registryLookup } from './registry-lookup.js';
@@ -170,6 +171,16 @@ export class JetStreamBus implements Bus {
 
   history(interest: Interest, since: Cursor, until: Position): Promise<History> {
     return openHistory(this.#historyParts(interest.scope), this.#shared, interest, since, until);
+  }
+
+  /**
+   * The first event after a cursor and when it was stored; undefined where there is none now, or the cursor is of
+   * another stream. One question to the stream's leader.
+   * @throws ProblemError `unavailable`
+   */
+  next(interest: Interest, since: Cursor): Promise<NextEvent | undefined> {
+    // A look at an event is no delivery of it.
+    return nextEvent({ ...this.#historyParts(interest.scope), observer: SILENT }, interest, since);
   }
 
   resume(interest: Interest, since: Cursor, handler: ResumeHandler): Resumption {
