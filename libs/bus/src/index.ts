@@ -8,7 +8,20 @@ export {
   ProblemError,
   type Scope,
   type TopicName,
+  type UserTopicName,
 } from '@posthorn/contracts';
+export { type Announcement, announce } from './announce.js';
+export {
+  type Bus,
+  type BusAnswer,
+  type BusMessage,
+  busOf,
+  type Current,
+  type WaitOptions,
+} from './bus-client.js';
+export type { Debounce } from './debounce.js';
+export type { Distinct } from './distinct.js';
+export type { By } from './member-values.js';
 export type {
   BusEvent,
   BusObserver,
