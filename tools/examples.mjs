@@ -1,8 +1,8 @@
-/** Runs the numbered examples, examples/01-….mjs and on, one after the other against an installation of their own. */
-import { spawn } from 'node:child_process';
+/** Runs the numbered examples, examples/01-… and on, one after the other against an installation of their own. */
+import { spawn, spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { extname, join } from 'node:path';
 import { root } from './checkout.mjs';
 import { readableLine } from './embedded/log.mjs';
 import { freePort } from './embedded/process.mjs';
@@ -11,18 +11,29 @@ import { Stack } from './stack.mjs';
 
 const BUDGET_MS = 60_000;
 
+/**
+ * What an example is run with, by its ending, and what it needs beside that. A machine may lack what is not Node.
+ * @type {Record<string, { command: string, needs: string[] }>}
+ */
+const INTERPRETERS = {
+  '.mjs': { command: process.execPath, needs: [] },
+  '.py': { command: 'python3', needs: ['python3'] },
+  '.sh': { command: 'sh', needs: ['curl'] },
+};
+
 /** The examples, in order. */
 export function examples() {
   const folder = join(root, 'examples');
   if (!existsSync(folder)) return [];
   return readdirSync(folder)
-    .filter((file) => /^\d\d-.*\.mjs$/.test(file))
+    .filter((file) => /^\d\d-/.test(file) && extname(file) in INTERPRETERS)
     .sort();
 }
 
 /**
- * @param {(example: string, passed: boolean, output: string, ms: number) => void} report
- * @returns {Promise<{ passed: number, failed: number }>}
+ * @param {(example: string, outcome: 'passed' | 'failed' | 'skipped', output: string, ms: number) => void} report
+ *   of what was skipped, `output` says what this machine lacks
+ * @returns {Promise<{ passed: number, failed: number, skipped: number }>}
  */
 export async function runExamples(report) {
   const home = mkdtempSync(join(tmpdir(), 'posthorn-examples-'));
@@ -40,24 +51,41 @@ export async function runExamples(report) {
     },
     notice: console.error,
   });
-  const totals = { passed: 0, failed: 0 };
+  const totals = { passed: 0, failed: 0, skipped: 0 };
   try {
     await stack.startNats();
     await stack.startPostgres();
     await stack.startApps();
     const env = { PATH, HOME, ...(await environment(stack)) };
     for (const example of examples()) {
+      const lacking = missing(example, env);
+      if (lacking.length > 0) {
+        report(example, 'skipped', `${lacking.join(' and ')} cannot be run here`, 0);
+        totals.skipped++;
+        continue;
+      }
       const began = performance.now();
       const { code, output } = await runExample(example, env);
+      const outcome = code === 0 ? 'passed' : 'failed';
       const shown = code === 0 ? output : `${output}\n${warnings(join(home, 'logs'))}`;
-      report(example, code === 0, shown, performance.now() - began);
-      totals[code === 0 ? 'passed' : 'failed']++;
+      report(example, outcome, shown, performance.now() - began);
+      totals[outcome]++;
     }
     return totals;
   } finally {
     await stack.stop();
     rmSync(home, { recursive: true, force: true });
   }
+}
+
+/**
+ * Programs that an example needs and this machine does not have.
+ * @param {string} example
+ * @param {NodeJS.ProcessEnv} env
+ */
+function missing(example, env) {
+  const { needs = [] } = INTERPRETERS[extname(example)] ?? {};
+  return needs.filter((program) => spawnSync(program, ['--version'], { env, stdio: 'ignore' }).status !== 0);
 }
 
 /**
@@ -102,7 +130,8 @@ async function environment(stack) {
  * @returns {Promise<{ code: number | null, output: string }>}
  */
 async function runExample(example, env) {
-  const child = spawn(process.execPath, [join(root, 'examples', example)], {
+  const { command = '' } = INTERPRETERS[extname(example)] ?? {};
+  const child = spawn(command, [join(root, 'examples', example)], {
     cwd: root,
     env,
     timeout: BUDGET_MS,

@@ -11,7 +11,7 @@ import { root } from './checkout.mjs';
 import { ensureNatsServer } from './embedded/nats.mjs';
 import { installDependencies, step } from './steps.mjs';
 
-const totals = { passed: 0, failed: 0 };
+const totals = { passed: 0, failed: 0, skipped: 0 };
 const args = process.argv.slice(2);
 
 try {
@@ -24,7 +24,9 @@ try {
   totals.failed++;
   console.error(error instanceof Error ? error.message : error);
 }
-console.log(`${totals.passed} passed, ${totals.failed} failed`);
+console.log(
+  `${totals.passed} passed, ${totals.failed} failed${totals.skipped ? `, ${totals.skipped} skipped` : ''}`,
+);
 process.exitCode = totals.failed > 0 ? 1 : 0;
 
 async function runJest() {
@@ -65,11 +67,13 @@ async function runAllExamples() {
   const { examples, runExamples } = await import('./examples.mjs');
   if (examples().length === 0) return;
   await step('run the examples', async () => {
-    const { passed, failed } = await runExamples((example, ok, output, ms) => {
-      console.log(`  ${ok ? '✓' : '✗'} ${example} (${(ms / 1000).toFixed(1)} s)`);
-      if (!ok) console.log(output);
+    const { passed, failed, skipped } = await runExamples((example, outcome, output, ms) => {
+      if (outcome === 'skipped') return console.log(`  ○ ${example} skipped: ${output}`);
+      console.log(`  ${outcome === 'passed' ? '✓' : '✗'} ${example} (${(ms / 1000).toFixed(1)} s)`);
+      if (outcome === 'failed') console.log(output);
     });
     totals.passed += passed;
     totals.failed += failed;
+    totals.skipped += skipped;
   });
 }
