@@ -15,6 +15,7 @@ interface Reply {
 interface Request {
   readonly method: string;
   readonly url: string;
+  readonly routeOptions?: { readonly url?: string | undefined };
 }
 
 /** A problem as the body of an answer. */
@@ -71,12 +72,10 @@ export class ProblemFilter implements ExceptionFilter {
     const request = http.getRequest<Request>();
     const problem = toProblem(error);
     if (problem.code === 'internal') {
-      const { method, url } = request;
-      // The query may carry a token.
-      this.logger.error(
-        { err: problem.cause ?? problem, method, path: url.split('?', 1)[0] },
-        'request failed',
-      );
+      const { method, url, routeOptions } = request;
+      // The query, and the path of some calls, may carry a key.
+      const path = routeOptions?.url ?? url.split('?', 1)[0];
+      this.logger.error({ err: problem.cause ?? problem, method, path }, 'request failed');
     }
     writeProblem(http.getResponse<Reply>(), problem, this.show(problem, request));
   }
