@@ -7,6 +7,7 @@ import type { Bus } from '@posthorn/bus/platform';
 import type { Cursor, Position, ProblemError, Topic } from '@posthorn/contracts';
 import { type Beginning, CatchUp, Readings, type ResumeOutcome } from './catch-up.js';
 import { type Encoding, Feed, type Listener, type Watcher } from './feed.js';
+import { Follow, type FollowOptions } from './follow.js';
 import type { Sink } from './outbox.js';
 import { Past } from './past.js';
 import { Poll } from './poll.js';
@@ -49,6 +50,12 @@ export interface PollRequest {
   readonly recent: number;
   /** Whether it may have an event that a pattern took. */
   readonly mayReceive: (topic: Topic) => boolean;
+}
+
+/** Who follows several filters at once, and from where. */
+export interface FollowRequest extends Pick<FollowOptions, 'audience' | 'since' | 'mayReceive' | 'reader'> {
+  /** Path filters. */
+  readonly filters: readonly string[];
 }
 
 /** Who subscribes, and from where. */
@@ -125,6 +132,23 @@ export class Hub {
     }
     const { bus, turn } = { bus: this.#bus, turn: this.turn };
     return new Poll({ ...request, bus, turn, feeds, over: () => this.#letGo(feeds) });
+  }
+
+  /** Follows several filters at once, with a cursor after each event. */
+  follow({ filters, ...request }: FollowRequest): Follow {
+    const feeds = filters.map((filter) => this.#feed(request.audience, filter));
+    for (const feed of feeds) feed.hold();
+    return new Follow({
+      ...request,
+      bus: this.#bus,
+      turn: this.turn,
+      feeds,
+      windowServes: ({ filter }) => this.#windowServes(request.audience, filter),
+      resumed: this.#resumed,
+      over: () => {
+        for (const feed of feeds) feed.release();
+      },
+    });
   }
 
   /** Ends what lingers. */

@@ -1,11 +1,11 @@
 /** What waits to be written to one connection. Bounded: a peer that does not read is given up. */
-import type { Duplex } from 'node:stream';
+import type { Writable } from 'node:stream';
 import type { Flushable, Turn } from './turn.js';
 
 export interface OutboxOptions {
   readonly turn: Turn;
   /** The connection's stream; whole frames are written to it, nothing else of ours is. */
-  readonly stream: Duplex;
+  readonly stream: Writable;
   /** Bytes that may wait in the stream. */
   readonly limit: number;
   /** Called once when the limit is passed; nothing is written afterwards. */

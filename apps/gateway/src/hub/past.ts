@@ -3,7 +3,7 @@
  * polls, and shares the page with whoever is at the same place.
  */
 import type { BusEvent } from '@posthorn/bus';
-import type { Bus } from '@posthorn/bus/platform';
+import type { Bus, History } from '@posthorn/bus/platform';
 import { type Cursor, isBeyond, type Position } from '@posthorn/contracts';
 import { costOf, type WindowBudget } from './window.js';
 
@@ -15,12 +15,15 @@ const PAGE_AGE = 30_000;
 const PAGES = 4;
 
 /** A stretch of the stream, complete for the feed's filter. */
-interface Page {
+export interface Page {
   /** It holds what was stored after this place, and up to that one. */
   readonly after: Position;
   readonly upTo: number;
   readonly events: readonly BusEvent[];
   readonly cost: number;
+}
+
+interface KeptPage extends Page {
   usedAt: number;
 }
 
@@ -42,8 +45,8 @@ export class Past {
   readonly #options: PastOptions;
   readonly #now: () => number;
   /** The one that was used last comes last. */
-  readonly #pages: Page[] = [];
-  readonly #reading = new Map<number, Promise<boolean>>();
+  readonly #pages: KeptPage[] = [];
+  readonly #reading = new Map<number, Promise<Page | false>>();
   #closed = false;
 
   constructor(options: PastOptions) {
@@ -53,26 +56,36 @@ export class Past {
 
   /** What is known of the events after a place; undefined where that has to be {@link read}. */
   glance(since: Cursor, reached: number): Glance | undefined {
+    const page = this.page(since.epoch, reached);
+    if (!page) return undefined;
+    const event = page.events.find(
+      ({ position, path }) => position.sequence > reached && isBeyond(position, since, path),
+    );
+    return event ? { event } : { upTo: page.upTo };
+  }
+
+  /** A page that reaches beyond a place; undefined where that has to be {@link read}. */
+  page(epoch: string, reached: number): Page | undefined {
     for (let i = this.#pages.length - 1; i >= 0; i--) {
       const page = this.#pages[i]!;
-      if (page.after.epoch !== since.epoch || page.after.sequence > reached || page.upTo <= reached) continue;
+      if (page.after.epoch !== epoch || page.after.sequence > reached || page.upTo <= reached) continue;
       page.usedAt = this.#now();
-      const event = page.events.find(
-        ({ position, path }) => position.sequence > reached && isBeyond(position, since, path),
-      );
-      return event ? { event } : { upTo: page.upTo };
+      return page;
     }
     return undefined;
   }
 
   /**
-   * Reads the page after a place. Resolves with false where events after it are not kept any more.
+   * Reads the page after a place. Resolves with it, or with false where events after the place are not kept any more.
+   * @param size what the page may cost, for whoever has to hold many at once
    * @throws ProblemError `unavailable`
    */
-  read(epoch: string, reached: number): Promise<boolean> {
+  read(epoch: string, reached: number, size = PAGE_BYTES): Promise<Page | false> {
     const known = this.#reading.get(reached);
     if (known) return known;
-    const reading = this.#read({ epoch, sequence: reached }).finally(() => this.#reading.delete(reached));
+    const reading = this.#read({ epoch, sequence: reached }, size).finally(() =>
+      this.#reading.delete(reached),
+    );
     this.#reading.set(reached, reading);
     return reading;
   }
@@ -89,36 +102,50 @@ export class Past {
     while (this.#pages.length > 0) this.#forget();
   }
 
-  async #read(after: Position): Promise<boolean> {
+  async #read(after: Position, size: number): Promise<Page | false> {
     const { bus, audience, filter, budget, pageRead } = this.#options;
     pageRead();
     const until = await bus.horizon('global');
     const history = await bus.history({ audience, scope: 'global', filter }, after, until);
-    const events: BusEvent[] = [];
-    let cost = 0;
-    let upTo = until.sequence;
+    let page: Page | false;
     try {
-      if (!history.recovered) return false;
-      for await (const event of history) {
-        // The payload is a view into a far larger buffer, which must not be kept for it.
-        events.push({ ...event, bytes: Buffer.from(event.bytes) });
-        cost += costOf(event);
-        if (events.length < PAGE_EVENTS && cost < PAGE_BYTES) continue;
-        upTo = event.position.sequence;
-        break;
-      }
+      page = history.recovered && (await readPage(history, after, until, size));
     } finally {
       history.close();
     }
-    if (this.#closed) return true;
-    this.#pages.push({ after, upTo, events, cost, usedAt: this.#now() });
-    budget.used += cost;
+    if (!page || this.#closed) return page;
+    this.#pages.push({ ...page, usedAt: this.#now() });
+    budget.used += page.cost;
     while (this.#pages.length > PAGES || (budget.exceeded && this.#pages.length > 1)) this.#forget();
-    return true;
+    return page;
   }
 
   #forget(): void {
     const page = this.#pages.shift();
     if (page) this.#options.budget.used -= page.cost;
   }
+}
+
+/**
+ * The beginning of a history, as a page.
+ * @param after the place that it was asked for
+ * @param until its end
+ * @param size what the page may cost
+ */
+export async function readPage(
+  history: History,
+  after: Position,
+  until: Position,
+  size: number,
+): Promise<Page> {
+  const events: BusEvent[] = [];
+  let cost = 0;
+  for await (const event of history) {
+    // The payload is a view into a far larger buffer, which must not be kept for it.
+    events.push({ ...event, bytes: Buffer.from(event.bytes) });
+    cost += costOf(event);
+    if (events.length < PAGE_EVENTS && cost < size) continue;
+    return { after, upTo: event.position.sequence, events, cost };
+  }
+  return { after, upTo: until.sequence, events, cost };
 }

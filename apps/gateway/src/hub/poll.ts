@@ -5,9 +5,9 @@
  */
 import type { BusEvent, EphemeralEvent } from '@posthorn/bus';
 import type { Bus } from '@posthorn/bus/platform';
-import { type Cursor, formatCursor, furthestOf, reachedBy, type Topic } from '@posthorn/contracts';
+import { type Cursor, furthestOf, reachedBy, type Topic } from '@posthorn/contracts';
 import type { Feed, FeedEvent, Waiter } from './feed.js';
-import { settled, taken } from './progress.js';
+import { placeOf, settled, taken } from './progress.js';
 import type { Flushable, Turn } from './turn.js';
 
 export interface PollOptions {
@@ -213,15 +213,6 @@ export class Poll implements Flushable, Waiter {
     this.#over = true;
     if (this.#waiting) for (const feed of feeds) feed.forget(this);
     over();
-  }
-}
-
-/** A cursor as text; undefined where it holds more than one may. */
-function placeOf(cursor: Cursor): string | undefined {
-  try {
-    return formatCursor(cursor);
-  } catch {
-    return undefined;
   }
 }
 

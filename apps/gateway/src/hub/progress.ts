@@ -3,7 +3,7 @@
  * complete for all of them, and the topics that were delivered beyond it.
  */
 import type { BusEvent } from '@posthorn/bus';
-import { type Cursor, type Position, reachedBy } from '@posthorn/contracts';
+import { type Cursor, formatCursor, type Position, reachedBy } from '@posthorn/contracts';
 
 /** The cursor after one more event. */
 export function taken(cursor: Cursor, { path, position }: BusEvent): Cursor {
@@ -20,4 +20,13 @@ export function settled(cursor: Cursor, { epoch, sequence: complete }: Position)
   const beyond = new Map<string, number>();
   for (const [path, reached] of cursor.beyond ?? []) if (reached > sequence) beyond.set(path, reached);
   return beyond.size > 0 ? { epoch, sequence, beyond } : { epoch, sequence };
+}
+
+/** A cursor as text; undefined where it holds more than one may. */
+export function placeOf(cursor: Cursor): string | undefined {
+  try {
+    return formatCursor(cursor);
+  } catch {
+    return undefined;
+  }
 }
