@@ -53,7 +53,7 @@ export const GATEWAY_FIELDS = {
   subscriptionLimit: integer('SUBSCRIPTION_LIMIT', {
     min: 1,
     default: 128,
-    description: 'Subscriptions of one connection',
+    description: 'Subscriptions of one connection, topics of one event stream',
   }),
   publishRate: integer('PUBLISH_RATE', {
     min: 1,
@@ -78,7 +78,8 @@ export const GATEWAY_FIELDS = {
   sendBuffer: integer('SEND_BUFFER', {
     min: 65_536,
     default: 1_048_576,
-    description: 'Bytes that may wait for a connection that does not read; beyond it is closed with 4408',
+    description:
+      'Bytes that may wait for a connection that does not read; beyond it a socket is closed with 4408, a stream cut',
   }),
   pingInterval: duration('PING_INTERVAL', {
     min: 1_000,
@@ -105,6 +106,17 @@ export const GATEWAY_FIELDS = {
     min: 1,
     default: 128,
     description: 'Polls of one user that may wait at one gateway at once',
+  }),
+  streamLimit: integer('STREAM_LIMIT', {
+    min: 1,
+    default: 128,
+    description: 'Event streams of one user that may be open at one gateway at once',
+  }),
+  heartbeat: duration('HEARTBEAT', {
+    min: 1_000,
+    max: 600_000,
+    default: 15_000,
+    description: 'Between two signs of life on an event stream',
   }),
   drainBudget: duration('DRAIN_BUDGET', {
     min: 100,

@@ -8,6 +8,7 @@ import { CourierModule } from './faces/courier/courier.module.js';
 import { DeadLettersModule } from './faces/dead-letters/dead-letters.module.js';
 import { InboxModule } from './faces/inbox/inbox.module.js';
 import { NotifyModule } from './faces/notify/notify.module.js';
+import { StreamModule } from './faces/stream/stream.module.js';
 import { TimelineModule } from './faces/timeline/timeline.module.js';
 import { ProbesController } from './http/probes.controller.js';
 
@@ -26,6 +27,7 @@ export class GatewayModule {
         CommunitiesModule,
         TimelineModule,
         DeadLettersModule,
+        StreamModule,
       ],
       controllers: [ProbesController],
       providers: [{ provide: GatewayCore, useValue: core }],

@@ -17,6 +17,8 @@ const DROPS = [
 export class GatewayMetrics {
   readonly connections: Level;
   readonly framesIn: Tally;
+  /** Open event streams. */
+  readonly streams: Level;
   /** Polls that wait. */
   readonly polls: Level;
   readonly pollPages: Tally;
@@ -32,6 +34,7 @@ export class GatewayMetrics {
   constructor(metrics: Metrics, feeds: () => number) {
     this.connections = metrics.gauge('connections', 'Open WebSocket connections');
     metrics.gauge('feeds', 'Topics and patterns that at least one connection listens to', feeds);
+    this.streams = metrics.gauge('streams', 'Open event streams');
     this.polls = metrics.gauge('polls', 'Polls that wait for a message');
     this.pollPages = metrics.counter(
       'poll_pages_total',
@@ -51,7 +54,7 @@ export class GatewayMetrics {
     );
     this.closes = metrics.counters(
       'closes_total',
-      'Connections that the server ended, by reason',
+      'Sockets and event streams that the server ended, by reason',
       labelSets(Object.keys(CLOSE) as (keyof typeof CLOSE)[], 'reason'),
     );
     this.resumes = metrics.counters(

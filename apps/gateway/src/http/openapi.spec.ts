@@ -11,6 +11,7 @@ import { DeadLettersController } from '../faces/dead-letters/dead-letters.contro
 import { InboxController } from '../faces/inbox/inbox.controller.js';
 import { NotifyController } from '../faces/inbox/notify.controller.js';
 import { PopupController } from '../faces/notify/popup.controller.js';
+import { StreamController } from '../faces/stream/stream.controller.js';
 import { TimelineController } from '../faces/timeline/timeline.controller.js';
 import { OPENAPI } from './openapi.js';
 
@@ -26,6 +27,7 @@ const controllers = [
   CommunitiesController,
   TimelineController,
   DeadLettersController,
+  StreamController,
 ];
 
 /** `GET /v1/topic` for each handler of a controller, as Nest would route it. */
@@ -38,7 +40,7 @@ function callsOf(controller: (typeof controllers)[number]): string[] {
     if (path === undefined) return [];
     const method = RequestMethod[Reflect.getMetadata('method', handler) as number];
     const whole = `/${base}/${path}`.replace(/\/+/g, '/').replace(/(.)\/$/, '$1');
-    return [`${method} ${whole.replace(/:(\w+)/g, '{$1}')}`];
+    return [`${method} ${whole.replace(/:(\w+)/g, '{$1}').replace('*', '{key}')}`];
   });
 }
 

@@ -6,6 +6,7 @@ import { AUDIENCE, COURIER_PATHS, TOPIC } from '../faces/courier/openapi.js';
 import { DEAD_LETTER_PATHS } from '../faces/dead-letters/openapi.js';
 import { INBOX_PATHS } from '../faces/inbox/openapi.js';
 import { NOTIFY_PATHS } from '../faces/notify/openapi.js';
+import { STREAM_KEY, STREAM_PATHS } from '../faces/stream/openapi.js';
 import { TIMELINE_ITEM, TIMELINE_PATHS } from '../faces/timeline/openapi.js';
 import { object, text } from './openapi-parts.js';
 
@@ -31,9 +32,10 @@ export const OPENAPI = {
     ...COMMUNITY_PATHS,
     ...TIMELINE_PATHS,
     ...DEAD_LETTER_PATHS,
+    ...STREAM_PATHS,
   },
   components: {
-    securitySchemes: { jwt: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } },
+    securitySchemes: { jwt: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' }, streamKey: STREAM_KEY },
     schemas: {
       Audience: AUDIENCE,
       Topic: TOPIC,

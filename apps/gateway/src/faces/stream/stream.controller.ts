@@ -1,0 +1,113 @@
+/** `GET /v1/stream` and `GET /status/<key>` (docs/protocols/inthe-am.md, "Event stream"). */
+import { Controller, Get, Req, Res } from '@nestjs/common';
+import { asProblem, type Cursor, ProblemError, parseCursor } from '@posthorn/contracts';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { GatewayCore } from '../../core.js';
+import { callerOf } from './credentials.js';
+import { OpenStreams, STREAM_HEADERS, type StreamRequest } from './open-streams.js';
+import { STATUS_TOPICS, StatusVoice, splitId } from './status-voice.js';
+import { interestByDefault, interestIn, interestInOwn } from './topics.js';
+import { StreamVoice } from './voice.js';
+
+type Query = Readonly<Record<string, string | readonly string[] | undefined>>;
+
+/** How soon a client comes again that was sent away, in seconds, where nobody says. */
+const AWAY = 2;
+
+@Controller()
+export class StreamController {
+  constructor(
+    private readonly core: GatewayCore,
+    private readonly streams: OpenStreams,
+  ) {}
+
+  @Get('v1/stream')
+  stream(@Req() request: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
+    return this.#answer(request, reply, async () => {
+      const query = request.query as Query;
+      const principal = await callerOf(this.core, request, textOf(query, 'token'));
+      const names = topicsOf(query);
+      const interest = names
+        ? interestIn(names, principal, this.core.config.subscriptionLimit)
+        : interestByDefault(principal);
+      const last = lastEventId(request);
+      const since = last === undefined ? sinceOf(query) : cursorOf(last);
+      return { principal, interest, since, voice: new StreamVoice(interest.names) };
+    });
+  }
+
+  /** A key is longer than a parameter may be. */
+  @Get('status/*')
+  status(@Req() request: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
+    return this.#answer(request, reply, async () => {
+      const query = request.query as Query;
+      const key = (request.params as Readonly<Record<string, string>>)['*'];
+      const principal = await callerOf(this.core, { headers: { origin: request.headers.origin } }, key);
+      const last = lastEventId(request);
+      const { place, head } = splitId(last ?? textOf(query, 'since') ?? '');
+      return {
+        principal,
+        interest: interestInOwn(STATUS_TOPICS, principal),
+        since: place === '' && last === undefined ? undefined : cursorOf(place),
+        voice: new StatusVoice(head ?? textOf(query, 'head')),
+      };
+    });
+  }
+
+  async #answer(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    read: () => Promise<StreamRequest>,
+  ): Promise<void> {
+    try {
+      const stream = await read();
+      if (request.method === 'HEAD') void reply.headers(STREAM_HEADERS).send();
+      else await this.streams.open(stream, reply);
+    } catch (error) {
+      const problem = asProblem(error);
+      const comesAgain =
+        problem.code === 'unavailable' && request.headers.accept?.includes('text/event-stream');
+      if (!comesAgain || request.method === 'HEAD') throw error;
+      this.core.metrics.errors.unavailable.inc();
+      this.streams.sendAway(reply, problem.retryAfter ?? AWAY);
+    }
+  }
+}
+
+/** What a browser says when it comes again. */
+function lastEventId({ headers }: FastifyRequest): string | undefined {
+  const id = headers['last-event-id'];
+  return typeof id === 'string' && id !== '' ? id : undefined;
+}
+
+/** A cursor that a browser kept, or the page: what is none is one of no stream. */
+function cursorOf(text: string): Cursor {
+  return parseCursor(text) ?? { epoch: '', sequence: 0 };
+}
+
+/** @throws ProblemError `request_invalid` */
+function sinceOf(query: Query): Cursor | undefined {
+  const since = textOf(query, 'since');
+  if (since === undefined) return undefined;
+  const cursor = parseCursor(since);
+  if (cursor) return cursor;
+  throw invalid('since', 'must be a position or cursor as the server gave it');
+}
+
+function topicsOf(query: Query): string[] | undefined {
+  const { topics } = query;
+  return topics === undefined ? undefined : [topics].flat().flatMap((names) => names.split(','));
+}
+
+/** @throws ProblemError `request_invalid` */
+function textOf(query: Query, name: string): string | undefined {
+  const value = query[name];
+  if (value === undefined || typeof value === 'string') return value;
+  throw invalid(name, 'must be given once');
+}
+
+function invalid(name: string, message: string): ProblemError {
+  return new ProblemError('request_invalid', `${name} ${message}`, {
+    errors: [{ path: `/${name}`, message }],
+  });
+}
