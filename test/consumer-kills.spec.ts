@@ -96,7 +96,7 @@ describe('a durable consumer whose processes are killed', () => {
     const last: string[] = [];
     const { ids, unexplained } = await run(
       'kills/bursts',
-      { debounce: { by: 'key', ms: 600 } },
+      { debounce: { by: 'key', ms: 1_000 } },
       async (publish) => {
         for (let burst = 0; burst < 6; burst++) {
           for (let n = 0; n < 5; n++) {
@@ -106,7 +106,7 @@ describe('a durable consumer whose processes are killed', () => {
             await sleep(40);
           }
           last.push(...Array.from({ length: 8 }, (_, key) => `burst ${burst} of ${key}, 4`));
-          await sleep(900);
+          await sleep(1_400);
         }
       },
       48,
