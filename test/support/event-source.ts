@@ -185,6 +185,11 @@ export class ReconnectingClient implements AsyncDisposable {
     this.#running = this.#run();
   }
 
+  /** How many events have come, on this connection too. */
+  get received(): number {
+    return this.events.length + (this.#current?.events.length ?? 0);
+  }
+
   /** Cuts its connection. */
   cut(): void {
     this.#current?.response.destroy();
@@ -206,6 +211,7 @@ export class ReconnectingClient implements AsyncDisposable {
         await stream.end(600_000);
         this.#last = stream.lastEventId;
         this.events.push(...stream.events);
+        this.#current = undefined;
       } catch {
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
