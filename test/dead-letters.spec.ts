@@ -264,6 +264,8 @@ describe('npm run dead-letters', () => {
       out: '',
       err: expect.stringContaining('http://127.0.0.1:9 does not answer'),
     });
+    const broken = await tool([], { POSTHORN_TOKEN: 'a\nsecret' });
+    expect(broken).toEqual({ code: 1, out: '', err: 'POSTHORN_TOKEN is no JWT\n' });
     const bad = await tool(['--code', 'x'.repeat(101)]);
     expect(bad).toMatchObject({ code: 1, err: expect.stringContaining('/code must be a text') });
   });
@@ -289,7 +291,11 @@ describe('npm run dead-letters', () => {
     const url = cluster.gatewayUrls[1]!;
     writeFileSync(join(home, 'dev.env'), `POSTHORN_URL='${url}'\nJWT_SECRET='${cluster.secrets.jwt}'\n`);
     const here = { POSTHORN_HOME: home, POSTHORN_TOKEN: '', POSTHORN_URL: url };
-    expect(await tool(['--audience', 'acme'], here)).toEqual({ code: 0, out: 'No dead letters.\n', err: '' });
+    expect(await tool(['--audience', 'acme'], here)).toEqual({
+      code: 0,
+      out: 'No dead letters of the audience acme.\n',
+      err: '',
+    });
     const elsewhere = await tool([], { ...here, POSTHORN_URL: cluster.gatewayUrls[0]! });
     expect(elsewhere).toMatchObject({ code: 1, err: expect.stringContaining('POSTHORN_TOKEN is needed') });
     rmSync(home, { recursive: true });

@@ -18,13 +18,15 @@ const usage = `npm run dead-letters -- <command>
   --code <code>             only those with this code (list, redrive --all)
   --limit <number>          how many to list; default 20
   --audience <name>         whose, where no token is given; default demo
-  --json                    prints what the gateway answers (with npm run -s, nothing else)
+  --json                    prints JSON (with npm run -s, nothing else)
 
 POSTHORN_URL and POSTHORN_TOKEN (a JWT, role admin) say where and who. Without them: what npm start runs here.`;
 
 /** The widest line of the table's columns. */
 const TABLE = 116;
 const PAGE = 100;
+/** The audience that `npm start` creates. */
+const DEVELOPMENT = 'demo';
 
 /**
  * @typedef {object} Letter
@@ -56,14 +58,15 @@ async function run() {
     return;
   }
   const call = await gateway(options.audience);
-  const { consumer, code, json } = options;
+  const { audience = DEVELOPMENT, consumer, code, json } = options;
   const which = { ...(consumer !== undefined && { consumer }), ...(code !== undefined && { code }) };
   const path = `/v1/dead-letters/${encodeURIComponent(id ?? '')}`;
   switch (command) {
     case 'list': {
       const { items, more } = await listed(call, which, options.limit);
       if (json) printJson({ items, more });
-      else printList(items, more);
+      else if (items.length > 0) printList(items, more);
+      else console.log(`No dead letters${process.env.POSTHORN_TOKEN ? '' : ` of the audience ${audience}`}.`);
       return;
     }
     case 'show': {
@@ -103,7 +106,8 @@ function readCommand() {
       },
     });
   } catch (error) {
-    throw new UsageError(/** @type {Error} */ (error).message);
+    // What Node says after its first sentence is about options of another form than ours.
+    throw new UsageError(/** @type {Error} */ (error).message.replace(/\. .*/s, ''));
   }
   const { all, help, limit, ...options } = parsed.values;
   const [command = 'list', id, ...rest] = parsed.positionals;
@@ -138,7 +142,10 @@ async function gateway(audience) {
   if (POSTHORN_TOKEN && audience !== undefined) {
     throw new UsageError('--audience is for when no token is given: POSTHORN_TOKEN is of one audience');
   }
-  const token = POSTHORN_TOKEN || (await developmentToken(dev, url, audience ?? 'demo'));
+  if (!URL.canParse(url)) throw new Error(`POSTHORN_URL is ${url}: it wants a URL, as http://127.0.0.1:8080`);
+  const token = POSTHORN_TOKEN || (await developmentToken(dev, url, audience ?? DEVELOPMENT));
+  // Told here: fetch would say it with the token in its message.
+  if (/[^\x21-\x7e]/.test(token)) throw new Error('POSTHORN_TOKEN is no JWT');
   /**
    * @param {string} method
    * @param {string} path
@@ -185,7 +192,10 @@ function developmentEnvironment() {
 async function developmentToken(dev, url, audience) {
   // The secret of this checkout is no business of any other deployment.
   if (!dev.JWT_SECRET || url !== dev.POSTHORN_URL) {
-    throw new Error(`POSTHORN_TOKEN is needed: a JWT of role admin that ${url} accepts`);
+    const own = dev.POSTHORN_URL
+      ? `the npm start of this folder is ${dev.POSTHORN_URL}`
+      : 'npm start has not run here';
+    throw new Error(`POSTHORN_TOKEN is needed: a JWT of role admin that ${url} accepts; ${own}`);
   }
   const { signToken } = await import('./embedded/token.mjs');
   const exp = Math.floor(Date.now() / 1000) + 300;
@@ -230,7 +240,6 @@ async function listed(call, which, limit) {
  * @param {boolean} more
  */
 function printList(items, more) {
-  if (items.length === 0) return console.log('No dead letters.');
   const width = process.stdout.columns || Number(process.env.COLUMNS) || TABLE;
   if (width >= TABLE) console.log(row('ID', 'GIVEN UP (UTC)', 'TRIES', 'CODE', 'TOPIC'));
   for (const [i, { id, time, tries, redrives, code, reason, consumer, event }] of items.entries()) {
