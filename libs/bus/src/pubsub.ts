@@ -500,7 +500,7 @@ class NatsPubSub implements PubSub {
     const { audience } = this.#options;
     const name = consumerName(durable, [audience, scope, scope === 'local' ? bus.instance : null, filters]);
     return bus.consume(
-      { name, scope, audience, filters, ...(maxInFlight ? { maxInFlight } : {}) },
+      { name, scope, audience, filters, ...(maxInFlight === undefined ? {} : { maxInFlight }) },
       async (event, delivery) => {
         await handler(event.message, { event, delivery });
       },

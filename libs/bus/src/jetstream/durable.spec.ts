@@ -160,6 +160,17 @@ describe('a durable consumer', () => {
     expect(() => process.bus.consume({ ...own().options, filters: [] }, async () => {})).toThrow(RangeError);
   });
 
+  it.each([0, -1, 1.5, Number.NaN])('needs room for an event: maxInFlight is not %d', (maxInFlight) => {
+    const options = {
+      name: 'narrow',
+      scope: 'local',
+      audience: 'acme',
+      filters: ['-.a'],
+      maxInFlight,
+    } as const;
+    expect(() => process.bus.consume(options, async () => {})).toThrow(`maxInFlight is ${maxInFlight}`);
+  });
+
   it('has no more events in work than it may', async () => {
     const { options, publish } = own({ maxInFlight: 3 });
     let working = 0;

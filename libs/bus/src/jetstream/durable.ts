@@ -17,6 +17,7 @@ import { type NatsConnection, nanos } from '@nats-io/transport-node';
 import {
   encodeToken,
   matchesFilter,
+  ProblemError,
   parseStoredSubject,
   redriveFilter,
   type Scope,
@@ -60,13 +61,23 @@ const REDRIVES = 32;
 /** How long a closing consumer waits for the server to have its last settlements, in milliseconds. */
 const FLUSH = 2_000;
 
-/** @throws RangeError without a filter: the consumer would take, and acknowledge, everything */
+/**
+ * @throws RangeError without a filter: the consumer would take, and acknowledge, everything
+ * @throws ProblemError `request_invalid` where `maxInFlight` leaves no room for an event: none would ever come
+ */
 export function consumeDurably(
   parts: DurableParts,
   options: DurableOptions,
   handler: DurableHandler,
 ): DurableSubscription {
-  if (options.filters.length === 0) throw new RangeError(`the consumer ${options.name} has no filter`);
+  const { name, filters, maxInFlight = DEFAULT_IN_FLIGHT } = options;
+  if (filters.length === 0) throw new RangeError(`the consumer ${name} has no filter`);
+  if (!Number.isInteger(maxInFlight) || maxInFlight < 1) {
+    throw new ProblemError(
+      'request_invalid',
+      `maxInFlight is ${maxInFlight}, and must be a whole number from 1`,
+    );
+  }
   return new DurableConsumer(parts, options, handler);
 }
 
@@ -288,7 +299,9 @@ class DurableConsumer implements DurableSubscription {
     const free = this.#slots.take();
     if (free) await free;
     try {
-      const source = parseStoredSubject(place.subject);
+      // A redrive says itself whose event it brings, and anybody may publish one.
+      const foreign = redriven && !matchesFilter(`${this.#place}>`, place.subject);
+      const source = foreign ? undefined : parseStoredSubject(place.subject);
       if (!source || !filters.some((filter) => matchesFilter(filter, source.path))) {
         // Skipped as others are, what somebody asked for once more would be lost without a word.
         if (redriven) throw new PermanentFailure('topic_unhandled', 'The consumer does not handle the topic');
