@@ -2,7 +2,7 @@
  * A batch of events in PostgreSQL: one transaction, one statement for each kind of row, however many events
  * there are.
  *
- * Every transaction takes its locks in one order, and rows of one table sorted: members, invitations,
+ * Every transaction takes its locks in one order, and rows of one table sorted: member lists, members, invitations,
  * notifications, inboxes. What PostgreSQL still finds to be a deadlock is run again.
  */
 import { withTransaction } from '@posthorn/database';
