@@ -362,6 +362,15 @@ describe('the writer', () => {
     expect((await env.jsm.streams.info('PH_GLOBAL')).state.messages).toBe(10_000);
   });
 
+  it('gives up at once what would be more than 64 MiB for all of its recipients', async () => {
+    const users = Array.from({ length: 1_000 }, (_, i) => `user ${i}`);
+    const of = (bytes: number) => writerOf()(message(1, users, 'x'.repeat(bytes)));
+    await expect(of(67_000)).rejects.toMatchObject({ code: 'payload_too_large' });
+    expect(await env.query('SELECT * FROM notifier.notification')).toEqual([]);
+    await of(60_000);
+    expect((await env.jsm.streams.info('PH_GLOBAL')).state.messages).toBe(1_000);
+  });
+
   it('tells in the order of the stream', async () => {
     await Promise.all(Array.from({ length: 250 }, (_, i) => writeObject(i)).map(writerOf()));
     expect((await env.created()).map(({ data }) => data)).toEqual(Array.from({ length: 250 }, (_, i) => i));
