@@ -6,7 +6,7 @@ import { AUDIENCE, COURIER_PATHS, TOPIC } from '../faces/courier/openapi.js';
 import { DEAD_LETTER_PATHS } from '../faces/dead-letters/openapi.js';
 import { INBOX_PATHS } from '../faces/inbox/openapi.js';
 import { TIMELINE_ITEM, TIMELINE_PATHS } from '../faces/timeline/openapi.js';
-import { object, text } from './openapi-parts.js';
+import { object, text, withOperationIds } from './openapi-parts.js';
 
 /** OpenAPI 3.1. */
 export const OPENAPI = {
@@ -22,14 +22,14 @@ export const OPENAPI = {
     license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
   },
   security: [{ jwt: [] }],
-  paths: {
+  paths: withOperationIds({
     ...CATALOGUE_PATHS,
     ...COURIER_PATHS,
     ...INBOX_PATHS,
     ...COMMUNITY_PATHS,
     ...TIMELINE_PATHS,
     ...DEAD_LETTER_PATHS,
-  },
+  }),
   components: {
     securitySchemes: { jwt: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } },
     schemas: {
