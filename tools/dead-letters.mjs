@@ -25,6 +25,10 @@ POSTHORN_URL and POSTHORN_TOKEN (a JWT, role admin) say where and who. Without t
 /** The widest line of the table's columns. */
 const TABLE = 116;
 const PAGE = 100;
+/** What has no shape of its own on a terminal: controls, line breaks, marks of direction. */
+const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
+/** How long a call may take, in milliseconds: to mark all letters takes the gateway 30 s at most. */
+const PATIENCE = 60_000;
 /** The audience that `npm start` creates. */
 const DEVELOPMENT = 'demo';
 
@@ -46,7 +50,8 @@ class UsageError extends Error {}
 try {
   await run();
 } catch (error) {
-  console.error(clean(error instanceof Error ? error.message : String(error)));
+  const text = error instanceof Error ? error.message : String(error);
+  console.error(text.split('\n').map(clean).join('\n'));
   if (error instanceof UsageError) console.error('npm run dead-letters -- help tells more.');
   process.exitCode = error instanceof UsageError ? 2 : 1;
 }
@@ -160,6 +165,7 @@ async function gateway(audience) {
         ...(body && { 'content-type': 'application/json' }),
       },
       ...(body && { body: JSON.stringify(body) }),
+      signal: AbortSignal.timeout(PATIENCE),
     }).catch((error) => {
       throw new Error(
         `${url} does not answer: ${error.cause?.message || error.cause?.code || error.message}`,
@@ -167,8 +173,21 @@ async function gateway(audience) {
     });
     const text = await response.text();
     if (!response.ok) throw new Error(refusalOf(response.status, text));
-    return text === '' ? undefined : JSON.parse(text);
+    return answerOf(response.status, text);
   };
+}
+
+/**
+ * @param {number} status
+ * @param {string} text
+ */
+function answerOf(status, text) {
+  if (status === 204) return undefined;
+  try {
+    return Object(JSON.parse(text));
+  } catch {
+    throw new Error(`What answered ${status} is no gateway: it sent no JSON`);
+  }
 }
 
 /**
@@ -209,8 +228,10 @@ async function developmentToken(dev, url, audience) {
 function refusalOf(status, text) {
   try {
     const { code, detail, errors = [] } = JSON.parse(text);
-    const findings = errors.map((/** @type {any} */ { path, message }) => `\n  ${path} ${message}`);
-    return `${detail} (${status} ${code})${findings.join('')}`;
+    const findings = errors.map(
+      (/** @type {any} */ { path, message }) => `\n  ${clean(`${path} ${message}`)}`,
+    );
+    return `${clean(`${detail} (${status} ${code})`)}${findings.join('')}`;
   } catch {
     return `The gateway answered ${status}`;
   }
@@ -242,14 +263,16 @@ async function listed(call, which, limit) {
 function printList(items, more) {
   const width = process.stdout.columns || Number(process.env.COLUMNS) || TABLE;
   if (width >= TABLE) console.log(row('ID', 'GIVEN UP (UTC)', 'TRIES', 'CODE', 'TOPIC'));
-  for (const [i, { id, time, tries, redrives, code, reason, consumer, event }] of items.entries()) {
+  for (const [i, { tries, redrives, reason, consumer, ...item }] of items.entries()) {
     if (width < TABLE && i > 0) console.log('');
-    const topic = clean(event.topic);
-    if (width >= TABLE) console.log(row(id, shortTime(time), drives(tries, redrives), clean(code), topic));
-    else
-      console.log(
-        `${id}\n  ${clean(code)}  ${topic}\n  ${shortTime(time)}  tries ${drives(tries, redrives)}`,
-      );
+    const [id = '', time = '', code = '', topic = ''] = [
+      item.id,
+      shortTime(item.time),
+      item.code,
+      item.event.topic,
+    ].map(clean);
+    if (width >= TABLE) console.log(row(id, time, drives(tries, redrives), code, topic));
+    else console.log(`${id}\n  ${code}  ${topic}\n  ${time}  tries ${drives(tries, redrives)}`);
     for (const line of wrapped(`${reason} [${consumer}]`, width - 2)) console.log(`  ${line}`);
   }
   if (more) console.log(`\nThere are more: --limit ${items.length * 10}`);
@@ -303,7 +326,16 @@ function redriveNote(redriving, id) {
 
 /** @param {unknown} value */
 function printJson(value) {
-  console.log(JSON.stringify(value, null, 2));
+  const text = JSON.stringify(value, null, 2);
+  console.log(text.replace(UNSEEN, (chars) => (chars === '\n' ? chars : escaped(chars))));
+}
+
+/** @param {string} chars */
+function escaped(chars) {
+  return chars
+    .split('')
+    .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
+    .join('');
 }
 
 /** @param {string} time */
@@ -330,11 +362,11 @@ function plural(count, one, many) {
 }
 
 /**
- * Text of unknown origin, without what would steer a terminal or turn the writing around.
+ * Text of unknown origin, on one line, without what would steer a terminal or turn the writing around.
  * @param {string} text
  */
 function clean(text) {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (char) => (char === '\n' ? char : '\u{fffd}'));
+  return text.replace(UNSEEN, '\u{fffd}');
 }
 
 /**
