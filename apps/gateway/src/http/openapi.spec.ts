@@ -49,8 +49,8 @@ describe('the OpenAPI document', () => {
   });
 
   it('has a name of its own for each call', () => {
-    const names = Object.values<Record<string, { operationId?: string }>>(OPENAPI.paths).flatMap((methods) =>
-      Object.values(methods).map(({ operationId }) => operationId),
+    const names = Object.values(OPENAPI.paths).flatMap((methods) =>
+      Object.values(methods).map((operation) => (operation as { operationId?: string }).operationId),
     );
     expect(names).toContain('putNotificationsIdRead');
     expect(new Set(names).size).toBe(names.length);
