@@ -30,7 +30,11 @@ export class Store {
   async markEmitted(created: readonly string[]): Promise<void> {
     await withTransaction(this.#source, (tx) =>
       tx.query(
-        `UPDATE notification SET emitted_at = now() WHERE id = ANY ($1::uuid[]) AND emitted_at IS NULL`,
+        `WITH told AS (
+           SELECT n.id FROM notification n WHERE n.id = ANY ($1::uuid[]) AND n.emitted_at IS NULL
+           ORDER BY n.id
+           FOR NO KEY UPDATE)
+         UPDATE notification n SET emitted_at = now() FROM told WHERE n.id = told.id`,
         [created],
       ),
     );
