@@ -472,14 +472,15 @@ it('counts what waits and what was redriven', async () => {
   await redrive(letter!.id);
   await redriven();
   await projected();
-  await redriveAll({ consumer: 'nobody' });
   await eventually(async () => {
+    // Has it look again: a letter is listed a moment before its message is acknowledged.
+    await redriveAll({ consumer: 'nobody' });
     const { body } = await replica.metrics.exposition();
-    return /posthorn_dead_letters_waiting\{app="notifier"\} 2$/m.test(body);
+    const listed = /posthorn_dead_letters_unlisted\{app="notifier"\} 0$/m.test(body);
+    return listed && /posthorn_dead_letters_waiting\{app="notifier"\} 2$/m.test(body);
   });
   const { body } = await replica.metrics.exposition();
   expect(body).toMatch(/posthorn_dead_letters_redriven_total\{app="notifier"\} [1-9]/);
-  expect(body).toMatch(/posthorn_dead_letters_unlisted\{app="notifier"\} 0$/m);
 });
 
 it('forgets dead letters that their stream has dropped', async () => {
