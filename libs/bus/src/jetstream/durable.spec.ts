@@ -189,6 +189,19 @@ describe('a durable consumer', () => {
 });
 
 describe('a handler that takes its time', () => {
+  it('and stops its process meanwhile is not cut off by a server that has many large events for it', async () => {
+    const { base, options } = own();
+    const text = 'x'.repeat(1024 * 1024 - 100);
+    const draft = draftOf(`${base}.a`, { text }, { scope: 'local' });
+    for (let n = 0; n < 100; n++) await process.bus.publish({ ...draft, id: `${base}-${n}` });
+    const tries = new Collected<number>();
+    await using _ = await consume(process, options, async (_event, delivery) => {
+      if (tries.items.length === 0) for (const end = Date.now() + 1_500; Date.now() < end; );
+      tries.add(delivery.tries);
+    });
+    expect(await tries.until(100)).toEqual(Array(100).fill(1));
+  });
+
   it('keeps its event for longer than the wait for an acknowledgement', async () => {
     const { options, publish } = own({ ackWait: 300 });
     const starts = new Collected<number>();
