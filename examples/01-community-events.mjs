@@ -250,6 +250,8 @@ expectEqual('dead letters', dead.map(({ eventId }) => eventId).sort(), malformed
 console.log('\nWhy some are dead letters\n');
 for (const reason of new Set(dead.map(({ reason }) => reason)))
   console.log(`  ${dead.filter((letter) => letter.reason === reason).length} × ${reason}`);
+console.log('\nThose of the first audience, as an operator sees them:\n');
+console.log(`  npm run dead-letters -- list --audience '${audiences[0]}'`);
 const inbox = await call(await token(people[0].audience, people[0].user), 'GET', '/v1/notifications?limit=1');
 console.log(
   `\nGET /v1/notifications of ${people[0].user}: ${inbox.unread_count} unread, the newest is ${inbox.items[0].category}\n`,

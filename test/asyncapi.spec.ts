@@ -337,6 +337,15 @@ describe('GET /v1/asyncapi.json', () => {
     expect((await get(tokens.big, '?after=x')).body.code).toBe('request_invalid');
   }, 60_000);
 
+  it('is made for an audience so often, and for others all the same', async () => {
+    const asked = await Promise.all(Array.from({ length: 40 }, () => get(tokens.big, '?after=x')));
+    const refused = asked.filter(({ status }) => status === 429);
+    expect(refused.length).toBeGreaterThan(0);
+    expect(refused[0]!.body.code).toBe('rate_limited');
+    expect((await get(tokens.acme)).status).toBe(200);
+    expect((await get()).status).toBe(200);
+  });
+
   it('leads to the document from the page for people', async () => {
     const { body } = await call(base, undefined, 'GET', '/docs-json');
     expect(body.info.description).toContain('(/v1/asyncapi.json)');

@@ -1,6 +1,9 @@
 /** Dead letters through the gateway, and by `npm run dead-letters`. */
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
@@ -264,8 +267,56 @@ describe('npm run dead-letters', () => {
       out: '',
       err: expect.stringContaining('http://127.0.0.1:9 does not answer'),
     });
+    const broken = await tool([], { POSTHORN_TOKEN: 'a\nsecret' });
+    expect(broken).toEqual({ code: 1, out: '', err: 'POSTHORN_TOKEN is no JWT\n' });
     const bad = await tool(['--code', 'x'.repeat(101)]);
     expect(bad).toMatchObject({ code: 1, err: expect.stringContaining('/code must be a text') });
+  });
+
+  it('prints nothing that steers a terminal or looks like a line of its own, whatever it is answered', async () => {
+    const odd = (name: string) => `${name}\x1b]0;t\x07\u009b31m\u202e\nFAKE`;
+    const event = {
+      id: odd('e'),
+      topic: odd('t'),
+      scope: 'local',
+      source: odd('s'),
+      time: '',
+      position: odd('p'),
+    };
+    const letter = {
+      id: odd('i'),
+      consumer: odd('c'),
+      code: odd('k'),
+      reason: odd('r'),
+      time: odd(''),
+      event,
+    };
+    const refusal = { code: odd('k'), detail: odd('d'), errors: [{ path: odd('p'), message: odd('m') }] };
+    const gateway = createServer(({ url }, response) => {
+      if (url?.includes('refused')) response.writeHead(422).end(JSON.stringify(refusal));
+      else if (url?.includes('page')) response.end('<html>');
+      else response.end(JSON.stringify(url?.includes('?') ? { items: [letter], next_cursor: null } : letter));
+    });
+    gateway.listen(0, '127.0.0.1');
+    await once(gateway, 'listening');
+    const env = { POSTHORN_URL: `http://127.0.0.1:${(gateway.address() as AddressInfo).port}` };
+    for (const args of [
+      ['list'],
+      ['list', '--json'],
+      ['show', 'x'],
+      ['show', 'x', '--json'],
+      ['show', 'refused'],
+    ]) {
+      const { out, err } = await tool(args, env);
+      expect(out + err).toContain(args.includes('refused') ? 'd' : 'r');
+      expect(out + err).not.toMatch(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|^\s*FAKE/mu);
+    }
+    expect(JSON.parse((await tool(['show', 'x', '--json'], env)).out)).toEqual(letter);
+    expect(await tool(['show', 'page'], env)).toMatchObject({
+      code: 1,
+      err: expect.stringContaining('no gateway'),
+    });
+    gateway.close();
   });
 
   it.each([
@@ -289,7 +340,11 @@ describe('npm run dead-letters', () => {
     const url = cluster.gatewayUrls[1]!;
     writeFileSync(join(home, 'dev.env'), `POSTHORN_URL='${url}'\nJWT_SECRET='${cluster.secrets.jwt}'\n`);
     const here = { POSTHORN_HOME: home, POSTHORN_TOKEN: '', POSTHORN_URL: url };
-    expect(await tool(['--audience', 'acme'], here)).toEqual({ code: 0, out: 'No dead letters.\n', err: '' });
+    expect(await tool(['--audience', 'acme'], here)).toEqual({
+      code: 0,
+      out: 'No dead letters of the audience acme.\n',
+      err: '',
+    });
     const elsewhere = await tool([], { ...here, POSTHORN_URL: cluster.gatewayUrls[0]! });
     expect(elsewhere).toMatchObject({ code: 1, err: expect.stringContaining('POSTHORN_TOKEN is needed') });
     rmSync(home, { recursive: true });

@@ -377,6 +377,26 @@ describe('POST /v1/notifications', () => {
     expect(new Set(answer.events.map(({ target }: { target: string }) => target))).toEqual(new Set(members));
   }, 60_000);
 
+  it('lets other calls through while it notifies many of something large', async () => {
+    const [acme, globex] = [await tenant(), await tenant()];
+    const many = users(...Array.from({ length: 70 }, (_, i) => `user ${i}`));
+    let over = false;
+    const large = acme
+      .service('POST', '/v1/notifications', { ...body, data: 'x'.repeat(900_000), target: many })
+      .finally(() => {
+        over = true;
+      });
+    let small = 0;
+    while (!over) {
+      const call = { ...body, target: users('tom') };
+      expect((await globex.service('POST', '/v1/notifications', call)).status).toBe(201);
+      if (!over) small += 1;
+    }
+    expect((await large).status).toBe(201);
+    // Behind all of it in one queue, the first would end with it.
+    expect(small).toBeGreaterThan(2);
+  }, 60_000);
+
   it('notifies the missing ones where it is repeated after an outage', async () => {
     const acme = await tenant();
     const members = Array.from({ length: 5_000 }, (_, i) => `user ${i}`);

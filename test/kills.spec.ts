@@ -265,6 +265,13 @@ describe('kill -9 of the worker, of PostgreSQL and of NATS in mid-stream', () =>
     );
     expect(wrong).toEqual([]);
 
+    // What could not be told at once is told by the relay.
+    await eventually(async () => {
+      const [open] = await query<{ count: number }>(
+        'SELECT count(*)::int AS count FROM notifier.inbox_update',
+      );
+      return open?.count === 0 || undefined;
+    }, 60_000);
     const all = await told();
     const known = new Map(rows.map((row) => [row.id, row]));
     const first = new Map<string, UserNotification>();

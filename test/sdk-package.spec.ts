@@ -23,7 +23,7 @@ let nest: string;
 beforeAll(async () => {
   dir = await tempDir();
   nats = await startNats();
-  await prepareBus(nats);
+  await prepareBus(nats, { audiences: ['demo'] });
   const packages = join(dir.path, 'packages');
   await pack(packages);
   plain = await project('plain', packages);

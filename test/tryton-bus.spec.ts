@@ -97,7 +97,6 @@ describe('the long-polling bus', () => {
       }
     })();
     let received = 0;
-    const polled = Date.now();
     for (;;) {
       const { body } = await erin.poll();
       if (!body.message) break;

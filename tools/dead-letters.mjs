@@ -18,13 +18,19 @@ const usage = `npm run dead-letters -- <command>
   --code <code>             only those with this code (list, redrive --all)
   --limit <number>          how many to list; default 20
   --audience <name>         whose, where no token is given; default demo
-  --json                    prints what the gateway answers (with npm run -s, nothing else)
+  --json                    prints JSON (with npm run -s, nothing else)
 
 POSTHORN_URL and POSTHORN_TOKEN (a JWT, role admin) say where and who. Without them: what npm start runs here.`;
 
 /** The widest line of the table's columns. */
 const TABLE = 116;
 const PAGE = 100;
+/** What has no shape of its own on a terminal: controls, line breaks, marks of direction. */
+const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
+/** How long a call may take, in milliseconds: to mark all letters takes the gateway 30 s at most. */
+const PATIENCE = 60_000;
+/** The audience that `npm start` creates. */
+const DEVELOPMENT = 'demo';
 
 /**
  * @typedef {object} Letter
@@ -44,7 +50,8 @@ class UsageError extends Error {}
 try {
   await run();
 } catch (error) {
-  console.error(clean(error instanceof Error ? error.message : String(error)));
+  const text = error instanceof Error ? error.message : String(error);
+  console.error(text.split('\n').map(clean).join('\n'));
   if (error instanceof UsageError) console.error('npm run dead-letters -- help tells more.');
   process.exitCode = error instanceof UsageError ? 2 : 1;
 }
@@ -56,14 +63,15 @@ async function run() {
     return;
   }
   const call = await gateway(options.audience);
-  const { consumer, code, json } = options;
+  const { audience = DEVELOPMENT, consumer, code, json } = options;
   const which = { ...(consumer !== undefined && { consumer }), ...(code !== undefined && { code }) };
   const path = `/v1/dead-letters/${encodeURIComponent(id ?? '')}`;
   switch (command) {
     case 'list': {
       const { items, more } = await listed(call, which, options.limit);
       if (json) printJson({ items, more });
-      else printList(items, more);
+      else if (items.length > 0) printList(items, more);
+      else console.log(`No dead letters${process.env.POSTHORN_TOKEN ? '' : ` of the audience ${audience}`}.`);
       return;
     }
     case 'show': {
@@ -103,7 +111,8 @@ function readCommand() {
       },
     });
   } catch (error) {
-    throw new UsageError(/** @type {Error} */ (error).message);
+    // What Node says after its first sentence is about options of another form than ours.
+    throw new UsageError(/** @type {Error} */ (error).message.replace(/\. .*/s, ''));
   }
   const { all, help, limit, ...options } = parsed.values;
   const [command = 'list', id, ...rest] = parsed.positionals;
@@ -138,7 +147,10 @@ async function gateway(audience) {
   if (POSTHORN_TOKEN && audience !== undefined) {
     throw new UsageError('--audience is for when no token is given: POSTHORN_TOKEN is of one audience');
   }
-  const token = POSTHORN_TOKEN || (await developmentToken(dev, url, audience ?? 'demo'));
+  if (!URL.canParse(url)) throw new Error(`POSTHORN_URL is ${url}: it wants a URL, as http://127.0.0.1:8080`);
+  const token = POSTHORN_TOKEN || (await developmentToken(dev, url, audience ?? DEVELOPMENT));
+  // Told here: fetch would say it with the token in its message.
+  if (/[^\x21-\x7e]/.test(token)) throw new Error('POSTHORN_TOKEN is no JWT');
   /**
    * @param {string} method
    * @param {string} path
@@ -153,6 +165,7 @@ async function gateway(audience) {
         ...(body && { 'content-type': 'application/json' }),
       },
       ...(body && { body: JSON.stringify(body) }),
+      signal: AbortSignal.timeout(PATIENCE),
     }).catch((error) => {
       throw new Error(
         `${url} does not answer: ${error.cause?.message || error.cause?.code || error.message}`,
@@ -160,8 +173,21 @@ async function gateway(audience) {
     });
     const text = await response.text();
     if (!response.ok) throw new Error(refusalOf(response.status, text));
-    return text === '' ? undefined : JSON.parse(text);
+    return answerOf(response.status, text);
   };
+}
+
+/**
+ * @param {number} status
+ * @param {string} text
+ */
+function answerOf(status, text) {
+  if (status === 204) return undefined;
+  try {
+    return Object(JSON.parse(text));
+  } catch {
+    throw new Error(`What answered ${status} is no gateway: it sent no JSON`);
+  }
 }
 
 /**
@@ -185,7 +211,10 @@ function developmentEnvironment() {
 async function developmentToken(dev, url, audience) {
   // The secret of this checkout is no business of any other deployment.
   if (!dev.JWT_SECRET || url !== dev.POSTHORN_URL) {
-    throw new Error(`POSTHORN_TOKEN is needed: a JWT of role admin that ${url} accepts`);
+    const own = dev.POSTHORN_URL
+      ? `the npm start of this folder is ${dev.POSTHORN_URL}`
+      : 'npm start has not run here';
+    throw new Error(`POSTHORN_TOKEN is needed: a JWT of role admin that ${url} accepts; ${own}`);
   }
   const { signToken } = await import('./embedded/token.mjs');
   const exp = Math.floor(Date.now() / 1000) + 300;
@@ -199,8 +228,10 @@ async function developmentToken(dev, url, audience) {
 function refusalOf(status, text) {
   try {
     const { code, detail, errors = [] } = JSON.parse(text);
-    const findings = errors.map((/** @type {any} */ { path, message }) => `\n  ${path} ${message}`);
-    return `${detail} (${status} ${code})${findings.join('')}`;
+    const findings = errors.map(
+      (/** @type {any} */ { path, message }) => `\n  ${clean(`${path} ${message}`)}`,
+    );
+    return `${clean(`${detail} (${status} ${code})`)}${findings.join('')}`;
   } catch {
     return `The gateway answered ${status}`;
   }
@@ -230,17 +261,18 @@ async function listed(call, which, limit) {
  * @param {boolean} more
  */
 function printList(items, more) {
-  if (items.length === 0) return console.log('No dead letters.');
   const width = process.stdout.columns || Number(process.env.COLUMNS) || TABLE;
   if (width >= TABLE) console.log(row('ID', 'GIVEN UP (UTC)', 'TRIES', 'CODE', 'TOPIC'));
-  for (const [i, { id, time, tries, redrives, code, reason, consumer, event }] of items.entries()) {
+  for (const [i, { tries, redrives, reason, consumer, ...item }] of items.entries()) {
     if (width < TABLE && i > 0) console.log('');
-    const topic = clean(event.topic);
-    if (width >= TABLE) console.log(row(id, shortTime(time), drives(tries, redrives), clean(code), topic));
-    else
-      console.log(
-        `${id}\n  ${clean(code)}  ${topic}\n  ${shortTime(time)}  tries ${drives(tries, redrives)}`,
-      );
+    const [id = '', time = '', code = '', topic = ''] = [
+      item.id,
+      shortTime(item.time),
+      item.code,
+      item.event.topic,
+    ].map(clean);
+    if (width >= TABLE) console.log(row(id, time, drives(tries, redrives), code, topic));
+    else console.log(`${id}\n  ${code}  ${topic}\n  ${time}  tries ${drives(tries, redrives)}`);
     for (const line of wrapped(`${reason} [${consumer}]`, width - 2)) console.log(`  ${line}`);
   }
   if (more) console.log(`\nThere are more: --limit ${items.length * 10}`);
@@ -294,7 +326,16 @@ function redriveNote(redriving, id) {
 
 /** @param {unknown} value */
 function printJson(value) {
-  console.log(JSON.stringify(value, null, 2));
+  const text = JSON.stringify(value, null, 2);
+  console.log(text.replace(UNSEEN, (chars) => (chars === '\n' ? chars : escaped(chars))));
+}
+
+/** @param {string} chars */
+function escaped(chars) {
+  return chars
+    .split('')
+    .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
+    .join('');
 }
 
 /** @param {string} time */
@@ -321,11 +362,11 @@ function plural(count, one, many) {
 }
 
 /**
- * Text of unknown origin, without what would steer a terminal or turn the writing around.
+ * Text of unknown origin, on one line, without what would steer a terminal or turn the writing around.
  * @param {string} text
  */
 function clean(text) {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (char) => (char === '\n' ? char : '\u{fffd}'));
+  return text.replace(UNSEEN, '\u{fffd}');
 }
 
 /**

@@ -119,6 +119,7 @@ async function environment(stack) {
     JWT_SECRET: stack.secrets.jwt,
     KEY_SECRET: stack.secrets.key,
     POSTHORN_TOKEN_SERVICE: service,
+    POSTHORN_TOKEN_ADMIN: await sign('demo-admin', 'admin'),
     POSTHORN_TOKEN_ALICE: await sign('alice'),
     POSTHORN_TOKEN_BOB: await sign('bob'),
   };

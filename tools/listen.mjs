@@ -9,15 +9,8 @@ import { WebSocket } from 'ws';
 const usage =
   'node tools/listen.mjs [--url http://127.0.0.1:8080] --token <JWT> [--since <position>] <topic>…';
 
-const { values, positionals: topics } = parseArgs({
-  allowPositionals: true,
-  options: {
-    url: { type: 'string', default: 'http://127.0.0.1:8080' },
-    token: { type: 'string' },
-    since: { type: 'string' },
-  },
-});
-if (!values.token || topics.length === 0) fail(usage);
+const { values, positionals: topics } = readCommand();
+if (!values.token || topics.length === 0 || !URL.canParse(values.url)) fail(usage);
 
 const response = await fetch(new URL('/v1/sign', values.url), {
   headers: { authorization: `Bearer ${values.token}` },
@@ -35,6 +28,21 @@ socket.on('open', () => {
 socket.on('message', (data) => print(JSON.parse(String(data))));
 socket.on('close', (code, reason) => fail(`closed by the server: ${code} ${reason}`));
 socket.on('error', (error) => fail(error.message));
+
+function readCommand() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        url: { type: 'string', default: 'http://127.0.0.1:8080' },
+        token: { type: 'string' },
+        since: { type: 'string' },
+      },
+    });
+  } catch {
+    return fail(usage);
+  }
+}
 
 /** @param {{ action: string, topic?: string, message?: object, [field: string]: unknown }} frame */
 function print({ action, topic = '', message, ...rest }) {

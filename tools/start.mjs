@@ -118,6 +118,7 @@ async function signTokens(jwtSecret) {
     signToken(jwtSecret, { aud: 'demo', sub, role, exp });
   return {
     POSTHORN_TOKEN_SERVICE: await sign('demo-service', 'service'),
+    POSTHORN_TOKEN_ADMIN: await sign('demo-admin', 'admin'),
     POSTHORN_TOKEN_ALICE: await sign('alice', 'user'),
     POSTHORN_TOKEN_BOB: await sign('bob', 'user'),
   };
@@ -175,12 +176,15 @@ function welcome(url, token, envFile) {
     message: { author: 'alice', target: 'bob', community: 'chess-club' },
   });
   return `
-Ready after ${seconds} s: ${url}   (API: ${url}/docs, logs: ${join(home, 'logs')})
+Ready after ${seconds} s: ${url}
+API:  ${url}/docs
+Logs: ${join(home, 'logs')}
 
 A token of the audience demo, role service, valid for ${TOKEN_DAYS} days:
 ${token}
 
-Three commands to try, in another terminal in this folder. Listen as bob; invite bob into a chess club; read bob's inbox:
+Three commands to try, in another terminal in this folder: listen as bob;
+invite bob into a chess club; read bob's inbox (kill $! ends the listening).
 
 . ${source}; node tools/listen.mjs --url "$POSTHORN_URL" --token "$POSTHORN_TOKEN_BOB" usernotification:created & sleep 2
 curl -sS "$POSTHORN_URL/v1/hook" -H "Authorization: Bearer $POSTHORN_TOKEN_SERVICE" -H 'Content-Type: application/json' -d '${invite}' -w '\\n'

@@ -36,7 +36,7 @@ await runMain(async () => {
     app.enableCors({
       origin: config.allowedOrigins.includes('*') ? '*' : [...config.allowedOrigins],
       methods: ['GET', 'POST', 'PUT', 'DELETE'],
-      exposedHeaders: ['Posthorn-Position', 'Posthorn-Event-Id', 'Retry-After'],
+      exposedHeaders: ['Posthorn-Position', 'Posthorn-Event-Id', 'Idempotency-Key', 'Retry-After'],
       maxAge: 600,
       strictPreflight: false,
     });

@@ -120,7 +120,12 @@ export class Environment implements AsyncDisposable {
   pubsub(audience = 'acme'): PubSub {
     const known = this.#pubsubs.get(audience);
     if (known) return known;
-    const pubsub = connectPubSub({ servers: this.nats.url, audience, source: 'spec' });
+    const pubsub = connectPubSub({
+      servers: this.nats.url,
+      audience,
+      source: 'spec',
+      connectTimeout: 60_000,
+    });
     this.#ends.push(() => pubsub.close());
     this.#pubsubs.set(audience, pubsub);
     return pubsub;

@@ -124,6 +124,16 @@ describe('an event whose handler fails', () => {
     expect(one.outcomes()).toEqual(['dead']);
   });
 
+  it('for good is a dead letter, however much its handler says', async () => {
+    await using consumer = await consuming(async () => {
+      throw new PermanentFailure('c'.repeat(200_000), 'r'.repeat(200_000), { waitsFor: 'w'.repeat(200_000) });
+    });
+    await consumer.publish(1);
+    expect(await consumer.dead(1)).toMatchObject([
+      { code: 'c'.repeat(100), reason: 'r'.repeat(1_000), waitsFor: undefined, tries: 1 },
+    ]);
+  });
+
   it('because a service is away is held, however long that takes, and goes on when it is back', async () => {
     let away = true;
     const calls = new Collected<number>();

@@ -88,6 +88,10 @@ export interface Failure {
 const REASON_LIMIT = 1_000;
 /** The longest consumer's name, code and the like that is read, in characters. */
 const NAME_LIMIT = 255;
+/** The longest code that is written: letters can be asked for by codes of up to that length. */
+const CODE_LIMIT = 100;
+/** The longest name of what would mend a letter, in characters: ids are shorter. */
+const WAITS_FOR_LIMIT = 2_000;
 
 const WHOLE = /^(?:0|[1-9][0-9]{0,15})$/;
 const NANOSECONDS = /^(?:0|[1-9][0-9]{0,18})$/;
@@ -105,11 +109,14 @@ export async function storeDeadLetter(
 ): Promise<void> {
   const headers = eventHeaders(event);
   headers.set(DEAD_HEADER.consumer, headerText(consumer));
-  headers.set(DEAD_HEADER.code, headerText(code));
+  // A handler's own words, of any length: a letter that is too large to store would come again for ever.
+  headers.set(DEAD_HEADER.code, headerText(code.slice(0, CODE_LIMIT)));
   headers.set(DEAD_HEADER.reason, headerText(reason.slice(0, REASON_LIMIT)));
   headers.set(DEAD_HEADER.tries, String(tries));
   headers.set(DEAD_HEADER.time, new Date().toISOString());
-  if (waitsFor) headers.set(DEAD_HEADER.waitsFor, encodeToken(waitsFor.toWellFormed()));
+  if (waitsFor && waitsFor.length <= WAITS_FOR_LIMIT) {
+    headers.set(DEAD_HEADER.waitsFor, encodeToken(waitsFor.toWellFormed()));
+  }
   const msgID = `${letterId(consumer, event)}.${event.redrives}`;
   await js.publish(deadLetterSubject(consumer), event.payload, { headers, msgID });
 }

@@ -554,8 +554,8 @@ class NatsPubSub implements PubSub {
     const consumer = bus.consume(
       {
         ...{ name, scope, audience, filters },
-        ...(maxInFlight ? { maxInFlight } : {}),
-        ...(ackWait ? { ackWait } : {}),
+        ...(maxInFlight === undefined ? {} : { maxInFlight }),
+        ...(ackWait === undefined ? {} : { ackWait }),
       },
       async (event, delivery) => {
         for (const selection of selections) if (!(await selection.takes(event, delivery))) return;

@@ -241,6 +241,20 @@ describe('a dead letter that is redriven', () => {
     expect(one.heard.items).toHaveLength(1);
   });
 
+  it.each([
+    ['another audience', '.acme.', '.beta.'],
+    ['another instance', '.main.', '.other.'],
+  ])('never brings an event of %s to the handler, whatever it says', async (_, own, foreign) => {
+    const one = setting();
+    await using _one = await one.consume();
+    await one.publish();
+    const [letter] = await one.dead(1);
+    one.state.failing = false;
+    await storeRedrive(process.bus.js, { ...letter!, subject: letter!.subject.replace(own, foreign) });
+    expect((await one.dead(2))[1]).toMatchObject({ code: 'topic_unhandled', redrives: 1 });
+    expect(one.heard.items).toHaveLength(1);
+  });
+
   it('shares its process with new events: no more of both are in work than may be', async () => {
     const one = setting({ maxInFlight: 2 });
     const { subscription } = await one.consume();

@@ -50,6 +50,16 @@ describe('a failure', () => {
   });
 });
 
+it('is told in text, whatever a failure without types holds', () => {
+  const unspeakable = Object.create(null);
+  expect(settleFailure(unspeakable, 6)).toMatchObject({
+    kind: 'dead',
+    reason: 'Something was thrown that has no text',
+  });
+  const failure = Object.assign(new PermanentFailure('x', 'y'), { code: 404, waitsFor: 7 });
+  expect(settleFailure(failure, 1)).toEqual({ kind: 'dead', code: '404', reason: 'y', waitsFor: '7' });
+});
+
 describe('what is held', () => {
   it('waits twice as long each time, up to 30 s', () => {
     expect([0, 1, 2, 3, 4, 5, 6, 2_000].map((times) => holdDelay(times))).toEqual([

@@ -56,8 +56,13 @@ export function settleFailure(
   backoff: readonly number[] = BACKOFF,
 ): Settlement {
   if (error instanceof PermanentFailure) {
-    const { code, message: reason, waitsFor } = error;
-    return { kind: 'dead', code, reason, ...(waitsFor === undefined ? {} : { waitsFor }) };
+    const { code, waitsFor } = error;
+    return {
+      kind: 'dead',
+      code: textOf(code),
+      reason: textOf(error.message),
+      ...(waitsFor === undefined ? {} : { waitsFor: textOf(waitsFor) }),
+    };
   }
   const delay = backoff[tries - 1];
   if (error instanceof ProblemError) {
@@ -77,5 +82,14 @@ function reasonOf(error: unknown): string {
     const findings = error.errors.slice(0, 5).map(({ path, message }) => `${path || '/'} ${message}`);
     return `${error.detail}: ${findings.join('; ')}`;
   }
-  return error instanceof Error ? error.message : String(error);
+  return textOf(error instanceof Error ? error.message : error);
+}
+
+/** What code without types may have thrown, as text: no handler's throw keeps its event from being settled. */
+function textOf(value: unknown): string {
+  try {
+    return String(value);
+  } catch {
+    return 'Something was thrown that has no text';
+  }
 }

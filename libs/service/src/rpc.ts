@@ -166,7 +166,13 @@ export class RpcClient {
 
 function fromReply(error: unknown, subject: string): ProblemError {
   if (error instanceof ProblemError) return error;
-  if (error instanceof TimeoutError) return unavailable(`No answer to ${subject} in time`, error);
+  // `ph-rpc.<app>.<call>`: which call of it was made is nothing that an outside caller has to know.
+  if (error instanceof TimeoutError) {
+    return unavailable(
+      `The ${subject.split('.')[1]} did not answer in time; the call may have been done`,
+      error,
+    );
+  }
   const { code, detail, errors, retryAfter } = (error ?? {}) as Partial<ProblemReply>;
   if (isProblemCode(code)) return new ProblemError(code, detail ?? '', { errors, retryAfter });
   return asProblem(error);

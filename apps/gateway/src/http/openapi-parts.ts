@@ -48,3 +48,26 @@ export function problems(...codes: ProblemCode[]) {
   ]);
   return Object.fromEntries(entries);
 }
+
+type Operations = Record<string, object>;
+
+/** Names each operation after its method and path (`putNotificationsIdRead`): client generators name calls after it. */
+export function withOperationIds<P extends Record<string, Operations>>(paths: P): P {
+  const named = Object.entries(paths).map(([path, operations]) => {
+    const words = path.match(/[a-z0-9]+/gi) ?? [];
+    const name = words
+      .slice(words[0] === 'v1' ? 1 : 0)
+      .map(capitalized)
+      .join('');
+    const entries = Object.entries(operations).map(([method, operation]) => [
+      method,
+      { operationId: method + name, ...operation },
+    ]);
+    return [path, Object.fromEntries(entries)];
+  });
+  return Object.fromEntries(named);
+}
+
+function capitalized(word: string): string {
+  return word.charAt(0).toUpperCase() + word.slice(1);
+}

@@ -52,6 +52,14 @@ describe('the OpenAPI document', () => {
     expect(documented.sort()).toEqual(controllers.flatMap(callsOf).sort());
   });
 
+  it('has a name of its own for each call', () => {
+    const names = Object.values(OPENAPI.paths).flatMap((methods) =>
+      Object.values(methods).map((operation) => (operation as { operationId?: string }).operationId),
+    );
+    expect(names).toContain('putNotificationsIdRead');
+    expect(new Set(names).size).toBe(names.length);
+  });
+
   it('refers to nothing that it does not hold', () => {
     const names = [...JSON.stringify(OPENAPI).matchAll(/#\/components\/schemas\/(\w+)/g)].map(
       ([, name]) => name,

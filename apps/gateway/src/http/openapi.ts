@@ -8,7 +8,7 @@ import { INBOX_PATHS } from '../faces/inbox/openapi.js';
 import { NOTIFY_PATHS } from '../faces/notify/openapi.js';
 import { STREAM_KEY, STREAM_PATHS } from '../faces/stream/openapi.js';
 import { TIMELINE_ITEM, TIMELINE_PATHS } from '../faces/timeline/openapi.js';
-import { object, text } from './openapi-parts.js';
+import { object, text, withOperationIds } from './openapi-parts.js';
 
 /** OpenAPI 3.1. */
 export const OPENAPI = {
@@ -24,7 +24,7 @@ export const OPENAPI = {
     license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
   },
   security: [{ jwt: [] }],
-  paths: {
+  paths: withOperationIds({
     ...CATALOGUE_PATHS,
     ...COURIER_PATHS,
     ...INBOX_PATHS,
@@ -33,7 +33,7 @@ export const OPENAPI = {
     ...TIMELINE_PATHS,
     ...DEAD_LETTER_PATHS,
     ...STREAM_PATHS,
-  },
+  }),
   components: {
     securitySchemes: { jwt: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' }, streamKey: STREAM_KEY },
     schemas: {

@@ -1,9 +1,10 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import { COMMUNITY_CALLS, MEMBERS_PAGE } from '@posthorn/contracts';
 import { openDatabase } from '@posthorn/database';
 import type { DataSource } from 'typeorm';
 import { type Environment, startEnvironment } from '../../test/environment.js';
 import { Store } from '../worker/store.js';
+import type { Work } from '../worker/work.js';
 import { Communities } from './communities.js';
 import { Community } from './entities.js';
 
@@ -34,16 +35,15 @@ describe('a community', () => {
   const set = (...users: string[]) => communities.setMembers({ audience: 'acme', community: 'chess', users });
   /** A join or leave that is stored at a place in the stream and handled now. */
   const change = (user: string, at: bigint, present = true) =>
-    new Store(source).apply([
-      {
-        audience: 'acme',
-        eventId: `e${at}`,
-        ordinal: at,
-        redelivered: false,
-        content: undefined,
-        wanted: { membership: { community: 'chess', user, present } },
-      },
-    ]);
+    new Store(source).apply([work(user, at, present)]);
+  const work = (user: string, at: bigint, present = true): Work => ({
+    audience: 'acme',
+    eventId: `e${at}`,
+    ordinal: at,
+    redelivered: false,
+    content: undefined,
+    wanted: { membership: { community: 'chess', user, present } },
+  });
 
   it('has the managers that were set last, each once', async () => {
     expect(await env.setManagers('chess', ['max', 'mia', 'max'])).toEqual({
@@ -119,6 +119,34 @@ describe('a community', () => {
       const [first = '', second, shared] = await members();
       expect([second, shared]).toEqual([first.replace('1', '2'), 'shared']);
     }
+  });
+
+  it('never waits in a circle with joins and leaves', async () => {
+    await set('tim', 'tom', 'zoe');
+    last = 2n;
+    const transactions = jest.spyOn(source, 'transaction');
+    const waiting = async (count: number) => {
+      for (;;) {
+        const [row]: [{ count: number }] = await source.query(
+          `SELECT count(*)::int AS count FROM pg_stat_activity
+           WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+        );
+        if (row.count === count) return;
+      }
+    };
+    await env.query('BEGIN');
+    await env.query(`SELECT FROM notifier.community_member WHERE user_id = 'tim' FOR UPDATE`);
+    // Has removed zoe, and comes to tom after tim.
+    const setting = set('tim', 'tom');
+    await waiting(1);
+    const changing = new Store(source).apply([work('zoe', 3n), work('tom', 4n)]);
+    await waiting(2);
+    await env.query('COMMIT');
+    await Promise.all([setting, changing]);
+    // One that PostgreSQL had found in a deadlock would have been run again.
+    expect(transactions).toHaveBeenCalledTimes(2);
+    expect(await members()).toEqual(['tim', 'tom', 'zoe']);
+    transactions.mockRestore();
   });
 
   it.each([

@@ -12,6 +12,7 @@ import { withTransaction } from '@posthorn/database';
 import type { DataSource } from 'typeorm';
 import { ID_BYTES } from '../worker/notice.js';
 import { Community } from './entities.js';
+import { replaceMemberList } from './member-lists.js';
 
 export interface CommunitiesOptions {
   readonly source: DataSource;
@@ -45,7 +46,8 @@ export class Communities {
     const { audience, community, users } = checked(request);
     const asked = (await this.#options.lastEvent()) + 1n;
     await withTransaction(this.#options.source, async (tx) => {
-      // Locks the community: of two lists set at once, one is the result.
+      // Of two lists set at once, one is the result.
+      await replaceMemberList(tx, { audience, community });
       const [{ ordinal }]: [{ ordinal: string }] = await tx.query(
         `INSERT INTO community AS c (audience, id, members_ordinal) VALUES ($1, $2, $3)
          ON CONFLICT (audience, id) DO UPDATE

@@ -39,6 +39,9 @@ const SHOWN: ReadonlySet<string> = new Set([
 /** The largest payload that is shown as JSON, in bytes: with what is around it, it has to pass over NATS. */
 const PAYLOAD_BYTES = 1.5 * 1024 * 1024;
 
+/** The longest source that is listed, in characters: a foreign publisher's may fill a page beyond one answer. */
+const SOURCE_LIMIT = 255;
+
 const COLUMNS = `id, consumer, code, reason, tries, redrives, subject, topic, event_id, epoch, sequence, stored_at,
   died_at, headers`;
 
@@ -139,6 +142,7 @@ interface Row {
 
 function itemOf(row: Row): DeadLetterItem {
   const { id, consumer, code, reason, epoch } = row;
+  const source = row.headers.findLast(([name]) => name === HEADER.source)?.[1];
   return {
     id,
     consumer,
@@ -151,7 +155,7 @@ function itemOf(row: Row): DeadLetterItem {
       id: row.event_id,
       topic: row.topic,
       scope: parseStoredSubject(row.subject)!.scope,
-      source: row.headers.findLast(([name]) => name === HEADER.source)?.[1] ?? null,
+      source: source?.slice(0, SOURCE_LIMIT).toWellFormed() ?? null,
       time: timeOf(row.stored_at),
       position: epoch === '' ? null : formatPosition({ epoch, sequence: Number(row.sequence) }),
     },

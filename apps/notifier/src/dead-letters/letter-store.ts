@@ -55,32 +55,33 @@ export class LetterStore {
       id: letter.id,
       audience: letter.source.audience,
       consumer: letter.consumer,
-      code: letter.code,
-      reason,
+      code: storable(letter.code),
+      reason: storable(reason),
       tries: letter.tries,
       redrives: letter.redrives,
       subject: letter.subject,
-      topic,
+      topic: storable(topic),
       event_id: letter.eventId,
       stream: letter.stream,
       epoch: letter.epoch,
       sequence: letter.sequence,
       stored_at: String(letter.storedAt),
       died_at: String(diedAt),
-      waits_for: waitsFor ?? null,
-      headers: letter.headers,
+      waits_for: waitsFor === undefined ? null : storable(waitsFor),
+      // As text: PostgreSQL refuses \u0000 in what it takes out of JSON, and not in json that it keeps.
+      headers: JSON.stringify(letter.headers),
     }));
     const columns =
       'id, audience, consumer, code, reason, tries, redrives, subject, topic, event_id, stream, epoch, sequence, ' +
-      'stored_at, died_at, waits_for, headers';
+      'stored_at, died_at, waits_for';
     // A letter may stand twice in a batch, and one statement touches a row once. In the order of ids, so that
     // two replicas do not wait for each other.
     await this.#source.query(
-      `INSERT INTO dead_letter AS l (${columns}, payload, state)
-       SELECT DISTINCT ON (id) ${columns}, payload, 'waiting'
+      `INSERT INTO dead_letter AS l (${columns}, headers, payload, state)
+       SELECT DISTINCT ON (id) ${columns}, headers::json, payload, 'waiting'
        FROM json_to_recordset($1::json) AS r (n bigint, id uuid, audience text, consumer text, code text,
          reason text, tries bigint, redrives bigint, subject text, topic text, event_id text, stream text,
-         epoch text, sequence bigint, stored_at bigint, died_at bigint, waits_for text, headers json)
+         epoch text, sequence bigint, stored_at bigint, died_at bigint, waits_for text, headers text)
        JOIN unnest($2::bytea[]) WITH ORDINALITY AS p (payload, n) USING (n)
        ORDER BY id, redrives DESC
        ON CONFLICT (id) DO UPDATE SET code = excluded.code, reason = excluded.reason, tries = excluded.tries,
@@ -212,6 +213,11 @@ export class LetterStore {
     const [{ count }]: [{ count: number }] = await this.#source.query(sql, values);
     return count;
   }
+}
+
+/** Text as PostgreSQL stores it: a letter is listed whatever its event holds. */
+function storable(text: string): string {
+  return text.replaceAll('\0', '\u{fffd}').toWellFormed();
 }
 
 type OrNull<T> = { readonly [K in keyof T]: T[K] | null };

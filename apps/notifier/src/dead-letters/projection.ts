@@ -33,6 +33,8 @@ export interface ProjectionOptions {
 /** Letters that are written in one transaction, unless one alone is larger. */
 const BATCH = 200;
 const BATCH_BYTES = 2 * 1024 * 1024;
+/** Letters that one process asks for at a time: nats-server ends a connection before which 64 MiB wait. */
+const PULLED = { max_messages: 32, threshold_messages: 16 };
 /** Letters that all replicas together may have in work. */
 const IN_FLIGHT = 2_000;
 const ACK_WAIT = 60_000;
@@ -106,7 +108,7 @@ export class Projection {
       });
     }
     const bound = await bus.js.consumers.get(stream, consumer);
-    return bound.consume({ max_messages: BATCH, expires: PULL, abort_on_missing_resource: true });
+    return bound.consume({ ...PULLED, expires: PULL, abort_on_missing_resource: true });
   }
 
   #take(message: JsMsg): Promise<void> | undefined {

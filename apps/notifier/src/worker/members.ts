@@ -1,4 +1,5 @@
 import type { EntityManager } from 'typeorm';
+import { keepMemberLists } from '../communities/member-lists.js';
 import type { Work } from './work.js';
 
 /** Applies joins and leaves, each only where it is the newest word on that member. */
@@ -7,6 +8,7 @@ export async function followMembers(tx: EntityManager, batch: readonly Work[]): 
     membership ? [{ audience, ordinal, ...membership }] : [],
   );
   if (changes.length === 0) return;
+  await keepMemberLists(tx, changes);
   await tx.query(
     `INSERT INTO community_member AS m (audience, community, user_id, present, ordinal)
      SELECT DISTINCT ON (1, 2, 3) c.audience, c.community, c.user_id, c.present, c.ordinal

@@ -2,7 +2,7 @@
  * A batch of events in PostgreSQL: one transaction, one statement for each kind of row, however many events
  * there are.
  *
- * Every transaction takes its locks in one order, and rows of one table sorted: members, invitations,
+ * Every transaction takes its locks in one order, and rows of one table sorted: member lists, members, invitations,
  * notifications, inboxes. What PostgreSQL still finds to be a deadlock is run again.
  */
 import { withTransaction } from '@posthorn/database';
@@ -30,7 +30,11 @@ export class Store {
   async markEmitted(created: readonly string[]): Promise<void> {
     await withTransaction(this.#source, (tx) =>
       tx.query(
-        `UPDATE notification SET emitted_at = now() WHERE id = ANY ($1::uuid[]) AND emitted_at IS NULL`,
+        `WITH told AS (
+           SELECT n.id FROM notification n WHERE n.id = ANY ($1::uuid[]) AND n.emitted_at IS NULL
+           ORDER BY n.id
+           FOR NO KEY UPDATE)
+         UPDATE notification n SET emitted_at = now() FROM told WHERE n.id = told.id`,
         [created],
       ),
     );

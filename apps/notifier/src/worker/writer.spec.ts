@@ -362,6 +362,38 @@ describe('the writer', () => {
     expect((await env.jsm.streams.info('PH_GLOBAL')).state.messages).toBe(10_000);
   });
 
+  it('gives up at once what would be more than 64 MiB for all of its recipients', async () => {
+    const users = Array.from({ length: 1_000 }, (_, i) => `user ${i}`);
+    const of = (bytes: number) => writerOf()(message(1, users, 'x'.repeat(bytes)));
+    await expect(of(67_000)).rejects.toMatchObject({ code: 'payload_too_large' });
+    expect(await env.query('SELECT * FROM notifier.notification')).toEqual([]);
+    await of(60_000);
+    expect((await env.jsm.streams.info('PH_GLOBAL')).state.messages).toBe(1_000);
+  });
+
+  it('notes what was told in the order of the ids, as all lock: nobody waits in a circle', async () => {
+    // Written by target, and so the other way round.
+    await expect(writerOf(0, () => Promise.reject(AWAY))(message(1, ['zoe', 'tom', 'ann']))).rejects.toBe(
+      AWAY,
+    );
+    const rows = await env.query<{ id: string }>('SELECT id FROM notifier.notification ORDER BY id');
+    const ids = rows.map(({ id }) => id);
+    await env.query('BEGIN');
+    await env.query('SELECT FROM notifier.notification WHERE id = $1 FOR UPDATE', [ids[0]]);
+    const noting = new Store(sources[0]!).markEmitted(ids);
+    for (let waits = false; !waits; ) {
+      [{ waits }] = await sources[1]!.query(
+        `SELECT count(*) > 0 AS waits FROM pg_stat_activity
+         WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+      );
+    }
+    const free = await sources[1]!.query('SELECT id FROM notification ORDER BY id FOR UPDATE SKIP LOCKED');
+    expect(free).toEqual(rows.slice(1));
+    await env.query('COMMIT');
+    await noting;
+    expect(await env.query('SELECT FROM notifier.notification WHERE emitted_at IS NULL')).toEqual([]);
+  });
+
   it('tells in the order of the stream', async () => {
     await Promise.all(Array.from({ length: 250 }, (_, i) => writeObject(i)).map(writerOf()));
     expect((await env.created()).map(({ data }) => data)).toEqual(Array.from({ length: 250 }, (_, i) => i));

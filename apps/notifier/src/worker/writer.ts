@@ -21,9 +21,15 @@ import type { Stored, Work } from './work.js';
 /** What a notification has beside its content (ids, flags, time), in bytes, at most. */
 const FRAME_BYTES = 4_096;
 
-/** Recipients and bytes of content that a batch takes, unless one event alone has more. */
+/**
+ * Bytes of content that the notifications of one event have at most, all recipients together: more would not be
+ * written within the time that a statement has, however often it is tried.
+ */
+const EVENT_BYTES = 64 * 1024 * 1024;
+
+/** Recipients and bytes of content, for all of them, that a batch takes, unless one event alone has more. */
 const BATCH_RECIPIENTS = 2_000;
-const BATCH_BYTES = 4 * 1024 * 1024;
+const BATCH_BYTES = 16 * 1024 * 1024;
 
 /** How many publishes are in flight at once. */
 const PUBLISHES = 1_000;
@@ -113,9 +119,9 @@ export class Writer {
     let bytes = 0;
     let count = 0;
     for (const { work } of this.#queue) {
-      const to = work.wanted.notice?.recipients;
-      recipients += to && 'length' in to ? to.length : 1;
-      bytes += work.content?.length ?? 0;
+      const to = recipientCount(work.wanted);
+      recipients += to;
+      bytes += to * (work.content?.length ?? 0);
       if (count > 0 && (recipients > BATCH_RECIPIENTS || bytes > BATCH_BYTES)) break;
       count += 1;
       if (count === this.#options.batchSize) break;
@@ -227,8 +233,14 @@ export function eventKey(id: string): string {
   return createHash('sha256').update(id).digest('hex');
 }
 
-/** The content as it is stored, checked for what no bus takes. */
-function contentOf({ notice }: Wanted): string | undefined {
+/** How many an event notifies; one where only the database knows. */
+function recipientCount({ notice }: Wanted): number {
+  return notice && 'length' in notice.recipients ? notice.recipients.length : 1;
+}
+
+/** The content as it is stored, checked for what no bus takes, and no transaction. */
+function contentOf(wanted: Wanted): string | undefined {
+  const { notice } = wanted;
   if (!notice) return undefined;
   let content: string;
   try {
@@ -237,8 +249,12 @@ function contentOf({ notice }: Wanted): string | undefined {
     // JSON.stringify() recurses where JSON.parse() does not.
     throw new PermanentFailure('payload_invalid', 'The payload is nested too deeply', { cause });
   }
-  if (Buffer.byteLength(content) + FRAME_BYTES > PAYLOAD_LIMIT.service) {
+  const bytes = Buffer.byteLength(content);
+  if (bytes + FRAME_BYTES > PAYLOAD_LIMIT.service) {
     throw new ProblemError('payload_too_large', 'The notification would be larger than 1 MiB');
+  }
+  if (bytes * recipientCount(wanted) > EVENT_BYTES) {
+    throw new ProblemError('payload_too_large', 'The notifications would be larger than 64 MiB in all');
   }
   return content;
 }

@@ -160,6 +160,17 @@ describe('a durable consumer', () => {
     expect(() => process.bus.consume({ ...own().options, filters: [] }, async () => {})).toThrow(RangeError);
   });
 
+  it.each([0, -1, 1.5, Number.NaN])('needs room for an event: maxInFlight is not %d', (maxInFlight) => {
+    const options = {
+      name: 'narrow',
+      scope: 'local',
+      audience: 'acme',
+      filters: ['-.a'],
+      maxInFlight,
+    } as const;
+    expect(() => process.bus.consume(options, async () => {})).toThrow(`maxInFlight is ${maxInFlight}`);
+  });
+
   it('has no more events in work than it may', async () => {
     const { options, publish } = own({ maxInFlight: 3 });
     let working = 0;
@@ -178,6 +189,19 @@ describe('a durable consumer', () => {
 });
 
 describe('a handler that takes its time', () => {
+  it('and stops its process meanwhile is not cut off by a server that has many large events for it', async () => {
+    const { base, options } = own();
+    const text = 'x'.repeat(1024 * 1024 - 100);
+    const draft = draftOf(`${base}.a`, { text }, { scope: 'local' });
+    for (let n = 0; n < 100; n++) await process.bus.publish({ ...draft, id: `${base}-${n}` });
+    const tries = new Collected<number>();
+    await using _ = await consume(process, options, async (_event, delivery) => {
+      if (tries.items.length === 0) for (const end = Date.now() + 1_500; Date.now() < end; );
+      tries.add(delivery.tries);
+    });
+    expect(await tries.until(100)).toEqual(Array(100).fill(1));
+  });
+
   it('keeps its event for longer than the wait for an acknowledgement', async () => {
     const { options, publish } = own({ ackWait: 300 });
     const starts = new Collected<number>();

@@ -21,8 +21,10 @@ import {
 } from '@posthorn/contracts';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { GatewayCore } from '../../core.js';
+import { Buckets } from '../../http/buckets.js';
 import { Caller, CallerGuard } from '../../http/caller.js';
 import { publicUrl } from '../../http/public-url.js';
+import { tooFast } from '../../session/limits.js';
 import { matchesTag, type Shown, shown } from './shown.js';
 
 /**
@@ -30,6 +32,9 @@ import { matchesTag, type Shown, shown } from './shown.js';
  * of milliseconds, for which sockets wait.
  */
 const REGISTERED_LIMIT = 1024 * 1024;
+/** Documents of its own that an audience may ask for in a second, and at once. */
+const RATE = 2;
+const BURST = 20;
 
 /** Lets calls without `Authorization` pass as nobody; one that has it must be right, as everywhere else. */
 @Injectable()
@@ -54,6 +59,7 @@ export class CatalogueController {
   readonly #socketUrl: string;
   /** What everybody may see never changes while the process lives. */
   readonly #public: Shown;
+  readonly #asked = new Buckets(RATE, BURST);
 
   constructor(private readonly core: GatewayCore) {
     this.#socketUrl = `${publicUrl(core.config)}/ws`;
@@ -79,6 +85,8 @@ export class CatalogueController {
   }
 
   async #forAudience(audience: string, after: string | undefined): Promise<Shown> {
+    const seconds = this.#asked.take(audience, performance.now());
+    if (seconds > 0) throw tooFast(seconds);
     const { topics, next } = await this.#registered(audience, after);
     const all = [...this.#catalogue, ...topics];
     return shown(asyncApiDocument({ socketUrl: this.#socketUrl, topics: all, audience, next }));

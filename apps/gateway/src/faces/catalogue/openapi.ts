@@ -19,7 +19,7 @@ export const CATALOGUE_PATHS = {
           content: { 'application/json': { schema: ref('AsyncApi') } },
         },
         304: { description: 'It is the one that the caller has' },
-        ...problems(),
+        ...problems('rate_limited'),
       },
     },
   },

@@ -14,6 +14,9 @@ import { GatewayCore } from '../../core.js';
 import { objectBody } from '../../http/body.js';
 import { Caller, CallerGuard } from '../../http/caller.js';
 
+/** Setting writes up to 10,000 rows, and waits for joins and leaves that are being written, in milliseconds. */
+const SET_TIMEOUT = 10_000;
+
 @Controller('v1/communities')
 @UseGuards(CallerGuard)
 export class CommunitiesController {
@@ -48,11 +51,11 @@ export class CommunitiesController {
   ): Promise<readonly string[]> {
     assertPrivileged(principal, `setting ${field}`);
     const users = idsOf(objectBody(body)[field], field);
-    const reply = await this.core.rpc.call<SetCommunityRequest, SetCommunityReply>(call, {
-      audience: principal.audience,
-      community,
-      users,
-    });
+    const reply = await this.core.rpc.call<SetCommunityRequest, SetCommunityReply>(
+      call,
+      { audience: principal.audience, community, users },
+      { timeoutMs: SET_TIMEOUT },
+    );
     return reply.users;
   }
 }

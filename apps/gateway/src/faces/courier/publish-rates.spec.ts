@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { BROADCAST, type Principal, parseTopic, principalOfClaims } from '@posthorn/contracts';
-import { Buckets, PublishRates } from './publish-rates.js';
+import { Buckets } from '../../http/buckets.js';
+import { PublishRates } from './publish-rates.js';
 
 const LIMITS = { publishRate: 10, publishBurst: 20, broadcastRate: 1, broadcastBurst: 3 };
 const TOPIC = parseTopic('a');

@@ -84,8 +84,11 @@ export function payloadFor(
   };
 }
 
-/** @throws ProblemError `payload_too_large` */
-export function assertSize(notification: ExternalNotification, recipients: number): void {
+/**
+ * How many bytes it has.
+ * @throws ProblemError `payload_too_large`
+ */
+export function checkedSize(notification: ExternalNotification, recipients: number): number {
   const bytes = Buffer.byteLength(JSON.stringify(notification));
   if (bytes > EVENT_BYTES) {
     throw new ProblemError('payload_too_large', `A notification has at most ${EVENT_BYTES} bytes`);
@@ -96,6 +99,7 @@ export function assertSize(notification: ExternalNotification, recipients: numbe
       `A call makes events of at most ${CALL_BYTES} bytes in all: send less, or to fewer at once`,
     );
   }
+  return bytes;
 }
 
 function parseTargets(value: unknown, errors: Finding[]): NotificationTarget[] {

@@ -5,10 +5,12 @@ import type { Draft } from '@posthorn/bus/platform';
 import {
   asProblem,
   assertMayPublish,
+  assertPrivileged,
   COMMUNITY_CALLS,
   type ListMembersReply,
   type ListMembersRequest,
   MEMBERS_PAGE,
+  PROBLEMS,
   type Principal,
   ProblemError,
   parseTopic,
@@ -21,15 +23,16 @@ import { objectBody } from '../../http/body.js';
 import { Caller, CallerGuard } from '../../http/caller.js';
 import { idempotencyKeyOf, traceparentOf } from '../../http/publish-headers.js';
 import {
-  assertSize,
+  checkedSize,
   type NotificationTarget,
   parseNotification,
   payloadFor,
   RECIPIENTS,
 } from './external-notification.js';
 
-/** How many publishes of one call are in flight at once. */
+/** Publishes of one call that are in flight at once, and their bytes: other calls share the connection. */
 const PUBLISHES = 200;
+const PUBLISHED_BYTES = 4 * 1024 * 1024;
 
 /** Whom a call notifies. */
 export interface NotifyReply {
@@ -54,13 +57,14 @@ export class NotifyController {
     @Headers('traceparent') traceparent: string | undefined,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<NotifyReply> {
+    assertPrivileged(principal, 'notifying others');
     assertMayPublish(principal, this.#topic, 'local');
     const { notification, targets } = parseNotification(objectBody(body), principal.sub);
     const key = idempotencyKeyOf(given) ?? randomUUID();
     // Without it, a caller that was told of a failure could not repeat the call safely.
     if (given === undefined) reply.header('idempotency-key', key);
     const recipients = await this.#recipients(principal.audience, targets);
-    assertSize(notification, recipients.size);
+    const bytes = checkedSize(notification, recipients.size);
     const drafts = [...recipients].map(
       ([recipient, community]): Draft => ({
         ...authorOf(principal),
@@ -71,7 +75,8 @@ export class NotifyController {
         ...traceparentOf(traceparent),
       }),
     );
-    await this.#publish(drafts);
+    const lot = Math.min(PUBLISHES, Math.ceil(PUBLISHED_BYTES / bytes));
+    await this.#publish(drafts, lot);
     const names = [...recipients.keys()];
     return { recipients: names.length, events: drafts.map(({ id }, i) => ({ id: id!, target: names[i]! })) };
   }
@@ -111,22 +116,26 @@ export class NotifyController {
     }
   }
 
-  /** @throws ProblemError of the first that failed; those before it are stored */
-  async #publish(drafts: readonly Draft[]): Promise<void> {
-    for (let start = 0; start < drafts.length; start += PUBLISHES) {
+  /**
+   * @param lot how many are in flight at once
+   * @throws ProblemError of the first that failed; those before it are stored
+   */
+  async #publish(drafts: readonly Draft[], lot: number): Promise<void> {
+    for (let start = 0; start < drafts.length; start += lot) {
       const results = await Promise.allSettled(
-        drafts.slice(start, start + PUBLISHES).map((draft) => this.core.publisher.publish(draft)),
+        drafts.slice(start, start + lot).map((draft) => this.core.publisher.publish(draft)),
       );
       const failed = results.find((result) => result.status === 'rejected');
       if (!failed) continue;
       const { code, detail, retryAfter, errors } = asProblem(failed.reason);
       const stored = start + results.filter(({ status }) => status === 'fulfilled').length;
-      throw new ProblemError(
-        code,
-        `${detail}. Of ${drafts.length} recipients, ${stored} are notified; the same call with the same ` +
-          'Idempotency-Key notifies the others, and none twice',
-        { retryAfter, errors, cause: failed.reason },
-      );
+      const done = `${detail}. Of ${drafts.length} recipients, ${stored} are notified`;
+      const again = '; the same call with the same Idempotency-Key notifies the others, and none twice';
+      throw new ProblemError(code, PROBLEMS[code].retry ? done + again : done, {
+        retryAfter,
+        errors,
+        cause: failed.reason,
+      });
     }
   }
 }
