@@ -1,6 +1,7 @@
 import 'reflect-metadata';
 import { describe, expect, it } from '@jest/globals';
 import { RequestMethod } from '@nestjs/common';
+import { BusController } from '../faces/bus/bus.controller.js';
 import { CatalogueController } from '../faces/catalogue/catalogue.controller.js';
 import { CommunitiesController } from '../faces/communities/communities.controller.js';
 import { AudienceController } from '../faces/courier/audience.controller.js';
@@ -16,6 +17,7 @@ import { TimelineController } from '../faces/timeline/timeline.controller.js';
 import { OPENAPI } from './openapi.js';
 
 const controllers = [
+  BusController,
   CatalogueController,
   AudienceController,
   HookController,

@@ -1,5 +1,6 @@
 /** The OpenAPI document of the gateway's REST calls, as data: the contracts are in docs/protocols. */
 import { PROBLEMS, UserNotification } from '@posthorn/contracts';
+import { BUS_PATHS, TRYTON_SESSION } from '../faces/bus/openapi.js';
 import { ASYNC_API, CATALOGUE_PATHS } from '../faces/catalogue/openapi.js';
 import { COMMUNITY_PATHS } from '../faces/communities/openapi.js';
 import { AUDIENCE, COURIER_PATHS, TOPIC } from '../faces/courier/openapi.js';
@@ -33,9 +34,14 @@ export const OPENAPI = {
     ...TIMELINE_PATHS,
     ...DEAD_LETTER_PATHS,
     ...STREAM_PATHS,
+    ...BUS_PATHS,
   }),
   components: {
-    securitySchemes: { jwt: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' }, streamKey: STREAM_KEY },
+    securitySchemes: {
+      jwt: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' },
+      streamKey: STREAM_KEY,
+      trytonSession: TRYTON_SESSION,
+    },
     schemas: {
       Audience: AUDIENCE,
       Topic: TOPIC,
