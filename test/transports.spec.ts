@@ -242,7 +242,7 @@ describe('socket, long poll and event stream', () => {
           for (const client of all) if (client.connected) await client.drop();
         }
       }),
-      { numRuns: 15 },
+      { numRuns: 50 },
     );
   }, 240_000);
 });
