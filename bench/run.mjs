@@ -18,7 +18,7 @@ import { printRun, printSummary } from './table.mjs';
 
 const usage = `npm run bench -- [workload…] [options]
 
-  workloads              fanout publishers topics busy-topics latency memory storm publish notifications polls; none named: all
+  workloads              fanout publishers topics busy-topics latency memory storm publish notifications polls poller; none named: all
   --repeats <n>          runs of each contender; medians count (5)
   --duration <seconds>   of a run, what is measured (6)
   --warmup <seconds>     of a run, load before that (2)

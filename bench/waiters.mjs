@@ -130,3 +130,56 @@ export function sockets(posthorn, count) {
 export function subject(index) {
   return `waiter-${index}`;
 }
+
+/** A client that polls one after another, each time at the next gateway. */
+export class Poller {
+  #agent = new Agent({ keepAlive: true });
+  #posthorn;
+  #token;
+  #channels;
+  /** @type {string | null} */
+  #last = null;
+  #polls = 0;
+
+  /**
+   * @param {import('./contenders/posthorn.mjs').Posthorn} posthorn
+   * @param {string} token
+   * @param {readonly string[]} channels
+   */
+  constructor(posthorn, token, channels) {
+    this.#posthorn = posthorn;
+    this.#token = token;
+    this.#channels = channels;
+  }
+
+  /** @returns {Promise<any>} the answer */
+  async poll() {
+    const { gateways, audience } = this.#posthorn;
+    const { port } = gateways[this.#polls++ % gateways.length] ?? {};
+    const body = JSON.stringify({ last_message: this.#last, channels: this.#channels });
+    const headers = {
+      authorization: `Bearer ${this.#token}`,
+      'content-type': 'application/json',
+      'content-length': Buffer.byteLength(body),
+    };
+    const answer = await new Promise((resolve, reject) => {
+      const options = { agent: this.#agent, method: 'POST', port, path: `/${audience}/bus`, headers };
+      const call = request(options, (response) => {
+        let text = '';
+        response.setEncoding('utf8');
+        response.on('data', (part) => {
+          text += part;
+        });
+        response.on('end', () => resolve(JSON.parse(text)));
+      });
+      call.on('error', reject);
+      call.end(body);
+    });
+    if (answer.message) this.#last = answer.message.message_id;
+    return answer;
+  }
+
+  close() {
+    this.#agent.destroy();
+  }
+}

@@ -2,6 +2,7 @@ import { manyBusyTopics, manyPublishers, manyTopics, oneTopic } from './workload
 import { latency } from './workloads/latency.mjs';
 import { memory } from './workloads/memory.mjs';
 import { notifications } from './workloads/notifications.mjs';
+import { poller } from './workloads/poller.mjs';
 import { polls } from './workloads/polls.mjs';
 import { publish } from './workloads/publish.mjs';
 import { storm } from './workloads/storm.mjs';
@@ -18,4 +19,5 @@ export const workloads = [
   publish,
   notifications,
   polls,
+  poller,
 ];

@@ -116,16 +116,25 @@ export class Posthorn {
   }
 
   /**
-   * Resolves once a gauge of the first gateway has come to a value.
+   * A metric of all gateways together.
+   * @param {string} metric
+   */
+  async sum(metric) {
+    let sum = 0;
+    for (const { url } of this.gateways) {
+      const text = await (await fetch(`${url}/metrics`)).text();
+      sum += Number(new RegExp(`^${metric}\\{[^}]*\\} (\\d+)`, 'm').exec(text)?.[1]);
+    }
+    return sum;
+  }
+
+  /**
+   * Resolves once a gauge has come to a value.
    * @param {string} metric
    * @param {number} value
    */
   async reaches(metric, value) {
-    for (;;) {
-      const text = await (await fetch(`${this.gateways[0]?.url}/metrics`)).text();
-      if (Number(new RegExp(`^${metric}\\{[^}]*\\} (\\d+)`, 'm').exec(text)?.[1]) === value) return;
-      await sleep(100);
-    }
+    while ((await this.sum(metric)) !== value) await sleep(100);
   }
 
   /** @returns {Promise<import('../connection.mjs').Target>} good for a minute */
