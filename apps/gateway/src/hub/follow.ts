@@ -289,6 +289,8 @@ export class Follow implements Flushable {
       if (page) {
         this.#lost.delete(feed);
         this.#pages.set(feed, page);
+        // Nothing follows, and yet the window does not reach back to there: it is of another stream, silent since.
+        if (page.upTo <= reached) await feed.verify({ epoch, sequence: page.upTo });
         return;
       }
       if (this.#begun) throw new HistoryLost();

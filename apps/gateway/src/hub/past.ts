@@ -4,7 +4,7 @@
  */
 import type { BusEvent } from '@posthorn/bus';
 import type { Bus, History } from '@posthorn/bus/platform';
-import { type Cursor, isBeyond, type Position } from '@posthorn/contracts';
+import { type Cursor, formatPosition, isBeyond, type Position } from '@posthorn/contracts';
 import { costOf, type WindowBudget } from './window.js';
 
 /** What one page holds at most, and for how long it is kept after its last use, in milliseconds. */
@@ -46,7 +46,7 @@ export class Past {
   readonly #now: () => number;
   /** The one that was used last comes last. */
   readonly #pages: KeptPage[] = [];
-  readonly #reading = new Map<number, Promise<Page | false>>();
+  readonly #reading = new Map<string, Promise<Page | false>>();
   #closed = false;
 
   constructor(options: PastOptions) {
@@ -81,12 +81,12 @@ export class Past {
    * @throws ProblemError `unavailable`
    */
   read(epoch: string, reached: number, size = PAGE_BYTES): Promise<Page | false> {
-    const known = this.#reading.get(reached);
+    const after = { epoch, sequence: reached };
+    const place = formatPosition(after);
+    const known = this.#reading.get(place);
     if (known) return known;
-    const reading = this.#read({ epoch, sequence: reached }, size).finally(() =>
-      this.#reading.delete(reached),
-    );
-    this.#reading.set(reached, reading);
+    const reading = this.#read(after, size).finally(() => this.#reading.delete(place));
+    this.#reading.set(place, reading);
     return reading;
   }
 

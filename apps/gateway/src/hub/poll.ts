@@ -114,12 +114,20 @@ export class Poll implements Flushable, Waiter {
         continue;
       }
       if (behind.length === 0 || this.#over) return;
-      const kept = await Promise.all(
-        behind.map(([feed, reached]) => feed.past.read(this.#cursor!.epoch, reached)),
-      );
+      const kept = await Promise.all(behind.map(([feed, reached]) => this.#read(feed, reached)));
       if (this.#over) return;
       if (kept.includes(false)) await this.#restart();
     }
+  }
+
+  /** @returns false where what follows is not kept any more */
+  async #read(feed: Feed, reached: number): Promise<boolean> {
+    const { epoch } = this.#cursor!;
+    const page = await feed.past.read(epoch, reached);
+    if (!page) return false;
+    // Nothing follows, and yet the window does not reach back to there: it is of another stream, and silent since.
+    if (page.upTo <= reached) await feed.verify({ epoch, sequence: page.upTo });
+    return true;
   }
 
   /** Events that the client has not seen are not kept any more; where recent ones are not either, the end is left. */
