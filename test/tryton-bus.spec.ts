@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { startCluster, type TestCluster } from '@posthorn/testing';
 import { call } from './support/courier-client.js';
+import { hangUpAtOnce } from './support/hang-up.js';
 import { Poller } from './support/poller.js';
 import { createTenant, eventually, type Tenant } from './support/tenant.js';
 
@@ -36,8 +37,8 @@ describe('the long-polling bus', () => {
     return (await Promise.all(values)).reduce((sum, value) => sum + value, 0);
   };
   /** Resolves once so many polls wait at all gateways. */
-  const waits = (count: number) =>
-    eventually(async () => ((await metric('posthorn_polls')) === count ? true : undefined));
+  const waits = (count: number, timeout?: number) =>
+    eventually(async () => ((await metric('posthorn_polls')) === count ? true : undefined), timeout);
 
   it('answers a waiting poll with the message, its id and its type', async () => {
     const bob = await poller('bob', ['user:somebody-else', 'news']);
@@ -141,6 +142,20 @@ describe('the long-polling bus', () => {
     hangUp.abort();
     await Promise.allSettled(polls);
     await waits(0);
+  });
+
+  it('keeps no waiter of clients that hang up before they are known', async () => {
+    const { hostname, port } = new URL(cluster.gatewayUrls[0]!);
+    const body = JSON.stringify({ channels: [] });
+    const head = [
+      'POST /acme/bus HTTP/1.1',
+      'Host: localhost',
+      `Authorization: Bearer ${await acme.token('gwen')}`,
+      'Content-Type: application/json',
+      `Content-Length: ${body.length}`,
+    ];
+    await hangUpAtOnce(hostname, Number(port), `${head.join('\r\n')}\r\n\r\n${body}`);
+    await waits(0, 2_000);
   });
 
   it('knows its callers', async () => {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { type Cursor, STREAMS } from '@posthorn/contracts';
+import { type Cursor, parseCursor, STREAMS } from '@posthorn/contracts';
 import { Collected, draftOf, eventually, prepareBus, type ServedBus, startBus } from '@posthorn/testing';
 import type { FeedEvent } from './feed.js';
 import { Hub } from './hub.js';
@@ -32,8 +32,8 @@ afterEach(async () => {
   await served[Symbol.asyncDispose]();
 });
 
-function poll(filters: readonly string[], since?: Cursor): Poll {
-  const poll = hub.poll({ audience: 'acme', filters, since, recent: 0, mayReceive: () => true });
+function poll(filters: readonly string[], since?: Cursor, owner = 'ann'): Poll {
+  const poll = hub.poll({ audience: 'acme', owner, filters, since, recent: 0, mayReceive: () => true });
   polls.push(poll);
   return poll;
 }
@@ -46,7 +46,36 @@ function follow(filters: readonly string[]) {
   return { heard, started, close: () => stream.close() };
 }
 
+const channels = (from: number, count: number) => Array.from({ length: count }, (_, i) => `-.c${from + i}`);
+
 describe('the hub', () => {
+  it('keeps no more than so many feeds for polls that have ended, of each owner', async () => {
+    for (let i = 0; i < 10; i++) {
+      poll(channels(i * 128, 128)).end();
+    }
+    expect(hub.size).toBe(512);
+    poll(channels(0, 128), undefined, 'bob').end();
+    expect(hub.size).toBe(640);
+    // The latest are the ones that are kept.
+    poll(channels(9 * 128, 128)).end();
+    expect(hub.size).toBe(640);
+  });
+
+  it('gives a poll what lies before its windows, on many topics, out of pages of a bounded size', async () => {
+    const body = 'x'.repeat(10_000);
+    const filters = channels(0, 64);
+    const since = await served.bus.horizon('global');
+    for (let i = 0; i < 192; i++) await served.bus.publish(draftOf(`c${i % 64}`, { n: i, body }));
+    let cursor: Cursor = since;
+    for (let n = 0; n < 192; n++) {
+      const { event, place, recovered } = await poll(filters, cursor).answer;
+      expect({ n: event?.message.n, recovered }).toEqual({ n, recovered: true });
+      cursor = parseCursor(place!)!;
+    }
+    // No page was read twice: one for each event, and one for the end of each topic.
+    expect(pages).toBeLessThanOrEqual(192 + 64);
+  });
+
   it('waits quietly, for polls and streams, where the stream was made anew', async () => {
     await served.bus.publish(draftOf('news', { n: 1 }));
     const { epoch } = await served.bus.horizon('global');

@@ -8,6 +8,7 @@ import type { Cursor, Position, ProblemError, Topic } from '@posthorn/contracts'
 import { type Beginning, CatchUp, Readings, type ResumeOutcome } from './catch-up.js';
 import { type Encoding, Feed, type Listener, type Watcher } from './feed.js';
 import { Follow, type FollowOptions } from './follow.js';
+import { Lingering } from './lingering.js';
 import type { Sink } from './outbox.js';
 import { Past } from './past.js';
 import { Poll } from './poll.js';
@@ -43,6 +44,8 @@ export interface HubSubscription {
 /** Who asks for the next event, and from where. */
 export interface PollRequest {
   readonly audience: string;
+  /** Whose poll it is: there is a bound to the feeds that linger after each one's. */
+  readonly owner: string;
   /** Path filters. */
   readonly filters: readonly string[];
   /** What it has already; undefined: what was stored before the last `recent` milliseconds. */
@@ -91,8 +94,7 @@ export class Hub {
   readonly #feeds = new Map<string, Feed>();
   readonly #budget = new WindowBudget();
   readonly #readings = new WeakMap<Sink, Readings>();
-  /** Feeds that only polls have used, by when the last one left: the next one is on its way. */
-  readonly #lingering = new Map<Feed, number>();
+  readonly #lingering = new Lingering();
   #sweeper: NodeJS.Timeout | undefined;
 
   constructor({ bus, turn, retention, resumed, pageRead }: HubOptions) {
@@ -131,7 +133,8 @@ export class Hub {
       this.#lingering.delete(feed);
     }
     const { bus, turn } = { bus: this.#bus, turn: this.turn };
-    return new Poll({ ...request, bus, turn, feeds, over: () => this.#letGo(feeds) });
+    this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP).unref();
+    return new Poll({ ...request, bus, turn, feeds, over: () => this.#letGo(feeds, request.owner) });
   }
 
   /** Follows several filters at once, with a cursor after each event. */
@@ -157,25 +160,27 @@ export class Hub {
     this.#sweeper = undefined;
   }
 
-  #letGo(feeds: readonly Feed[]): void {
+  #letGo(feeds: readonly Feed[], owner: string): void {
     const now = Date.now();
     for (const feed of feeds) {
+      if (this.#budget.exceeded) {
+        // What nobody uses now is the first to go.
+        this.#lingering.delete(feed);
+        feed.release();
+        continue;
+      }
       // In this order: a feed that lingers is not ended by being left.
-      this.#lingering.set(feed, now);
+      const instead = this.#lingering.keep(feed, owner, now);
+      if (instead && !instead.isUsed) this.#end(instead);
       feed.release();
     }
-    this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP).unref();
   }
 
   #sweep(): void {
-    const oldest = Date.now() - LINGER;
-    for (const [feed, since] of this.#lingering) {
-      feed.past.sweep();
-      if (since > oldest) continue;
-      this.#lingering.delete(feed);
-      if (!feed.isUsed) this.#end(feed);
-    }
-    if (this.#lingering.size > 0) return;
+    const oldest = this.#budget.exceeded ? Number.POSITIVE_INFINITY : Date.now() - LINGER;
+    for (const feed of this.#lingering.takeUpTo(oldest)) if (!feed.isUsed) this.#end(feed);
+    for (const feed of this.#feeds.values()) feed.past.sweep();
+    if (this.#feeds.size > 0) return;
     clearInterval(this.#sweeper);
     this.#sweeper = undefined;
   }

@@ -54,9 +54,12 @@ export class Past {
     this.#now = options.now ?? Date.now;
   }
 
-  /** What is known of the events after a place; undefined where that has to be {@link read}. */
-  glance(since: Cursor, reached: number): Glance | undefined {
-    const page = this.page(since.epoch, reached);
+  /**
+   * What is known of the events after a place; undefined where that has to be {@link read}.
+   * @param held a page that may be forgotten here
+   */
+  glance(since: Cursor, reached: number, held?: Page): Glance | undefined {
+    const page = held && reachesBeyond(held, since.epoch, reached) ? held : this.page(since.epoch, reached);
     if (!page) return undefined;
     const event = page.events.find(
       ({ position, path }) => position.sequence > reached && isBeyond(position, since, path),
@@ -68,7 +71,7 @@ export class Past {
   page(epoch: string, reached: number): Page | undefined {
     for (let i = this.#pages.length - 1; i >= 0; i--) {
       const page = this.#pages[i]!;
-      if (page.after.epoch !== epoch || page.after.sequence > reached || page.upTo <= reached) continue;
+      if (!reachesBeyond(page, epoch, reached)) continue;
       page.usedAt = this.#now();
       return page;
     }
@@ -124,6 +127,10 @@ export class Past {
     const page = this.#pages.shift();
     if (page) this.#options.budget.used -= page.cost;
   }
+}
+
+function reachesBeyond({ after, upTo }: Page, epoch: string, reached: number): boolean {
+  return after.epoch === epoch && after.sequence <= reached && upTo > reached;
 }
 
 /**

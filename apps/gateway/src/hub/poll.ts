@@ -7,6 +7,7 @@ import type { BusEvent, EphemeralEvent } from '@posthorn/bus';
 import type { Bus } from '@posthorn/bus/platform';
 import { type Cursor, furthestOf, reachedBy, type Topic } from '@posthorn/contracts';
 import type { Feed, FeedEvent, Waiter } from './feed.js';
+import type { Page } from './past.js';
 import { placeOf, settled, taken } from './progress.js';
 import type { Flushable, Turn } from './turn.js';
 
@@ -37,6 +38,11 @@ interface Next {
   readonly complete: number;
 }
 
+/** What the pages of one poll may cost together, in bytes, and the least and the most of each. */
+const PAGES_COST = 2_097_152;
+const LEAST_PAGE = 16_384;
+const MOST_PAGE = 262_144;
+
 export class Poll implements Flushable, Waiter {
   /** @throws ProblemError `unavailable` */
   readonly answer: Promise<PollAnswer>;
@@ -44,6 +50,8 @@ export class Poll implements Flushable, Waiter {
   #resolve!: (answer: PollAnswer) => void;
   #reject!: (error: unknown) => void;
   #cursor: Cursor | undefined;
+  /** Pages that the next look needs, however soon they are forgotten elsewhere. */
+  readonly #pages = new Map<Feed, Page>();
   #recovered = true;
   #woken = false;
   #waiting = false;
@@ -123,8 +131,10 @@ export class Poll implements Flushable, Waiter {
   /** @returns false where what follows is not kept any more */
   async #read(feed: Feed, reached: number): Promise<boolean> {
     const { epoch } = this.#cursor!;
-    const page = await feed.past.read(epoch, reached);
+    const size = Math.min(Math.max(PAGES_COST / this.#options.feeds.length, LEAST_PAGE), MOST_PAGE);
+    const page = await feed.past.read(epoch, reached, size);
     if (!page) return false;
+    if (!this.#over) this.#pages.set(feed, page);
     // Nothing follows, and yet the window does not reach back to there: it is of another stream, and silent since.
     if (page.upTo <= reached) await feed.verify({ epoch, sequence: page.upTo });
     return true;
@@ -169,6 +179,7 @@ export class Poll implements Flushable, Waiter {
       this.#finish(next, place);
     } else if (!this.#waiting) {
       this.#waiting = true;
+      this.#pages.clear();
       for (const feed of feeds) feed.wait(this);
     }
     return behind;
@@ -188,7 +199,7 @@ export class Poll implements Flushable, Waiter {
         const before = event.position.sequence - 1;
         return { event, complete: feed.isOneTopic ? before : Math.min(complete, before) };
       }
-      const glance = feed.past.glance(since, reached);
+      const glance = feed.past.glance(since, reached, this.#pages.get(feed));
       if (!glance) return reached;
       if ('event' in glance && this.#options.mayReceive(glance.event.topic)) {
         return { event: glance.event, complete: glance.event.position.sequence - 1 };
@@ -219,6 +230,7 @@ export class Poll implements Flushable, Waiter {
   #close(): void {
     const { feeds, over } = this.#options;
     this.#over = true;
+    this.#pages.clear();
     if (this.#waiting) for (const feed of feeds) feed.forget(this);
     over();
   }

@@ -13,11 +13,41 @@ interface Waiting {
   readonly fail: (error: ProblemError) => void;
 }
 
+/** How many different channels all waiting polls of one user may have: each is two subscriptions at NATS. */
+const CHANNELS = 1_024;
+
+/** What one user's polls take. */
+class Share {
+  polls = 0;
+  /** How many of them have a channel. */
+  readonly #channels = new Map<string, number>();
+
+  /** Whether there is room for as many channels. */
+  takes(filters: readonly string[]): boolean {
+    const more = filters.filter((filter) => !this.#channels.has(filter));
+    return this.#channels.size + more.length <= CHANNELS;
+  }
+
+  enter(filters: readonly string[]): void {
+    this.polls++;
+    for (const filter of filters) this.#channels.set(filter, (this.#channels.get(filter) ?? 0) + 1);
+  }
+
+  leave(filters: readonly string[]): void {
+    this.polls--;
+    for (const filter of filters) {
+      const left = this.#channels.get(filter)! - 1;
+      if (left > 0) this.#channels.set(filter, left);
+      else this.#channels.delete(filter);
+    }
+  }
+}
+
 @Injectable()
 export class WaitingPolls {
   readonly #core: GatewayCore;
   readonly #waiting = new Set<Waiting>();
-  readonly #perUser = new Map<string, number>();
+  readonly #perUser = new Map<string, Share>();
   #watched = false;
 
   constructor(core: GatewayCore) {
@@ -38,16 +68,20 @@ export class WaitingPolls {
     request: Pick<PollRequest, 'filters' | 'since'>,
     peer: IncomingMessage,
   ): Promise<PollAnswer> {
-    const { hub, wheel, config, metrics, service } = this.#core;
+    const { hub, wheel, config, metrics, revocations, service } = this.#core;
     this.#watchRevocations();
     const user = JSON.stringify([principal.audience, principalId(principal)]);
-    const already = this.#perUser.get(user) ?? 0;
-    if (already >= config.pollLimit) {
+    const share = this.#perUser.get(user) ?? new Share();
+    if (share.polls >= config.pollLimit) {
       throw new ProblemError('subscription_limit', `A user may have ${config.pollLimit} polls waiting`);
+    }
+    if (!share.takes(request.filters)) {
+      throw new ProblemError('subscription_limit', `A user's polls may wait on ${CHANNELS} channels`);
     }
     const poll = hub.poll({
       ...request,
       audience: principal.audience,
+      owner: user,
       recent: config.busCache,
       mayReceive: (topic) => mayReceive(principal, topic),
     });
@@ -69,9 +103,13 @@ export class WaitingPolls {
     socket.setTimeout(0);
     socket.once('close', gone);
     this.#waiting.add(waiting);
-    this.#perUser.set(user, already + 1);
+    this.#perUser.set(user, share);
+    share.enter(request.filters);
     metrics.polls.inc();
     try {
+      // While its token was verified, say.
+      if (socket.destroyed) gone();
+      if (revocations.isRevoked(principal)) throw new ProblemError('unauthorized', 'The token was revoked');
       if (service.shutdown.signal.aborted) poll.end();
       return await Promise.race([poll.answer, revoked]);
     } finally {
@@ -80,9 +118,8 @@ export class WaitingPolls {
       socket.off('close', gone);
       socket.setTimeout(idle);
       this.#waiting.delete(waiting);
-      const left = this.#perUser.get(user)! - 1;
-      if (left > 0) this.#perUser.set(user, left);
-      else this.#perUser.delete(user);
+      share.leave(request.filters);
+      if (share.polls === 0) this.#perUser.delete(user);
       metrics.polls.dec();
     }
   }
