@@ -1,4 +1,5 @@
 /** Event streams (docs/protocols/inthe-am.md, "Event stream"). */
+import { connect as connectTcp } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { jetstreamManager } from '@nats-io/jetstream';
@@ -7,6 +8,7 @@ import { CURSOR_LIMIT, furthestOf, parseCursor, STREAMS } from '@posthorn/contra
 import { rawPublish, startCluster, type TestCluster } from '@posthorn/testing';
 import { call, refusedUpgrade } from './support/courier-client.js';
 import { EventStreamClient, ReconnectingClient, type StreamOptions } from './support/event-source.js';
+import { hangUpAtOnce } from './support/hang-up.js';
 import { createTenant, eventually, seconds, type Tenant } from './support/tenant.js';
 
 const ORIGIN = 'https://app.example';
@@ -65,6 +67,16 @@ async function publish(topic: string, message: object, { service }: Tenant = acm
 async function broadcast(message: object): Promise<void> {
   const { status } = await acme.service('POST', '/v1/hook', { action: 'broadcast', message });
   expect(status).toBe(200);
+}
+
+/** Resolves once a user may have as many streams as anybody. */
+async function mayOpen(sub: string): Promise<void> {
+  await eventually(async () => {
+    const streams = await Promise.all(upTo(4).map(() => open(sub)));
+    const statuses = streams.map(({ status }) => status);
+    for (const stream of streams) await stream[Symbol.asyncDispose]();
+    return statuses.every((status) => status === 200) || undefined;
+  });
 }
 
 async function metric(name: string, gateway = 0): Promise<number> {
@@ -383,6 +395,25 @@ describe('who may open a stream', () => {
     expect(late.status).toBe(401);
     expect(await metric('closes_total{reason="tokenRevoked"')).toBe(1);
     expect(await metric('closes_total{reason="tokenExpired"', 1)).toBe(1);
+  });
+
+  it('is not kept for clients that hang up before they are known', async () => {
+    const { hostname, port } = new URL(urlAt(0, '/'));
+    const authorization = `Authorization: Bearer ${await acme.token('lee')}`;
+    const request = `GET /v1/stream HTTP/1.1\r\nHost: localhost\r\n${authorization}\r\n\r\n`;
+    await hangUpAtOnce(hostname, Number(port), request);
+    await mayOpen('lee');
+  });
+
+  it('is not kept where it waited behind another answer of its connection', async () => {
+    const { hostname, port } = new URL(urlAt(0, '/'));
+    const authorization = `Authorization: Bearer ${await acme.token('liv')}`;
+    const before = await metric('streams{');
+    const socket = connectTcp(Number(port), hostname);
+    socket.write(`GET /v1/stream HTTP/1.1\r\nHost: localhost\r\n${authorization}\r\n\r\n`.repeat(4));
+    await eventually(async () => (await metric('streams{')) >= before + 4 || undefined);
+    socket.destroy();
+    await mayOpen('liv');
   });
 
   it('may have so many open at one gateway', async () => {

@@ -39,6 +39,7 @@ export class EventStream implements Reader {
   #place = '';
   #opened = false;
   #ended = false;
+  #isGone = false;
   #heartbeat: { cancel(): void } | undefined;
   #expiry: { cancel(): void } | undefined;
 
@@ -53,7 +54,12 @@ export class EventStream implements Reader {
       limit: config.sendBuffer,
       overflow: () => this.end('slowConsumer'),
     });
-    response.once('close', () => this.#gone());
+    const gone = () => this.#gone();
+    response.once('close', gone);
+    // An answer that waits behind another one of its connection is not told.
+    const { socket } = response.req;
+    socket.once('close', gone);
+    response.once('close', () => socket.off('close', gone));
     this.#follow = hub.follow({
       audience: principal.audience,
       filters: interest.filters,
@@ -148,6 +154,8 @@ export class EventStream implements Reader {
   }
 
   #gone(): void {
+    if (this.#isGone) return;
+    this.#isGone = true;
     this.#outbox.drop();
     if (!this.#ended) this.#leave();
     if (this.#opened) this.#options.core.metrics.streams.dec();

@@ -45,6 +45,8 @@ export class OpenStreams {
     if (core.service.shutdown.signal.aborted || !core.connected) {
       throw new ProblemError('unavailable', 'This gateway takes no streams now', { retryAfter: 1 });
     }
+    // Its client has hung up while its token was verified, say: that is not told again.
+    if (reply.request.raw.socket.destroyed) return void reply.hijack();
     this.#watchRevocations();
     const user = JSON.stringify([principal.audience, principalId(principal)]);
     const already = this.#perUser.get(user) ?? 0;
