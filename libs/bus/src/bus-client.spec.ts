@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { prepareBus, startNats, type TestNats } from '@posthorn/testing';
@@ -86,6 +87,12 @@ describe('Bus.subscribe', () => {
     const answer = bus.subscribe('acme', ['user:2'], null, { signal: hangUp.signal });
     hangUp.abort();
     expect(await answer).toEqual({ channel: null, message: null });
+  });
+
+  it('leaves nothing at a signal that outlives it', async () => {
+    const { signal } = new AbortController();
+    for (const timeout of [1, 2, 3]) await bus.subscribe('acme', ['silent'], null, { timeout, signal });
+    expect(getEventListeners(signal, 'abort')).toEqual([]);
   });
 
   it('skips nothing and repeats nothing on busy channels', async () => {

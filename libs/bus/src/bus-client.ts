@@ -105,14 +105,14 @@ export function busOf(pubsub: PubSub, current: Current = {}): Bus {
     const names = new Map(channels.flatMap((name) => parseFilters(name).map((filter) => [filter, name])));
     if (names.size === 0) throw new ProblemError('request_invalid', 'There is no channel to listen to');
     const bus = await ready();
-    const patience = AbortSignal.timeout(timeout);
+    const ends = endsOf(timeout, signal ? [closing, signal] : [closing]);
     const { event, place, recovered } = await nextMessage(bus, {
       audience,
       filters: [...names.keys()],
       since: lastMessage === null ? undefined : (parseCursor(lastMessage) ?? UNKNOWN),
       recent,
-      signal: AbortSignal.any([patience, closing, ...(signal ? [signal] : [])]),
-    });
+      signal: ends.signal,
+    }).finally(() => ends.abort());
     if (!event && closing.aborted) throw new ProblemError('unavailable', 'The connection was closed');
     const lost = recovered ? {} : ({ recovered: false } as const);
     if (!event) return { channel: null, message: null, ...lost };
@@ -130,6 +130,22 @@ export function busOf(pubsub: PubSub, current: Current = {}): Bus {
       return publish(notificationChannel(named, caller), message, options);
     },
   };
+}
+
+/**
+ * Aborts after a time, or with any of the signals. Aborted when it is not needed any more, it leaves nothing at them:
+ * `AbortSignal.any` does, and the signal of a connection lives as long as its process.
+ */
+function endsOf(timeout: number, signals: readonly AbortSignal[]): AbortController {
+  const ends = new AbortController();
+  const end = () => ends.abort();
+  const timer = setTimeout(end, timeout).unref();
+  ends.signal.addEventListener('abort', () => clearTimeout(timer));
+  for (const signal of signals) {
+    if (signal.aborted) end();
+    else signal.addEventListener('abort', end, { signal: ends.signal });
+  }
+  return ends;
 }
 
 function createResponse(channel: string, message: object): BusAnswer {
