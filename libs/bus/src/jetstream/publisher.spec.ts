@@ -152,11 +152,12 @@ describe('a publish is refused', () => {
 
 describe('what stands in headers', () => {
   it('cannot bring a header of its own', async () => {
+    const username = 'eve\r\nNats-Rollup: all\nX: y';
     const { position } = await publish({
-      name: 'personal.eve\r\nNats-Rollup: all\nX: y',
+      name: `personal.${username}`,
       source: 'evil\r\nNats-Expected-Last-Sequence: 0',
       traceparent: '00-0\r\nNats-Rollup: all',
-      message: { username: 'eve', title: 't', message: 'm' },
+      message: { username, title: 't', message: 'm' },
     });
     const { header } = await stored(position!.sequence);
     expect(header!.keys().sort()).toEqual(
