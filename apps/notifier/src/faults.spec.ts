@@ -194,7 +194,8 @@ describe('a notifier', () => {
     });
 
     it('finishes what it has begun when it is told to end, and leaves the rest', async () => {
-      const first = env.replica({ BATCH_SIZE: '20' });
+      // What the server was about to send when it ended waits for so long.
+      const first = env.replica({ BATCH_SIZE: '20', ACK_WAIT: '1s' });
       await first.started;
       const publishing = publish(1_500, 'user ');
       await until(async () => (await env.created()).length > 0);
@@ -206,7 +207,7 @@ describe('a notifier', () => {
         'SELECT count(*)::int AS open FROM notifier.notification WHERE emitted_at IS NULL',
       );
       expect(rows?.open).toBe(0);
-      const second = env.replica();
+      const second = env.replica({ ACK_WAIT: '1s' });
       await second.started;
       await env.settled();
       await expectOnce(1_500);
