@@ -19,7 +19,7 @@ let cluster: TestNatsCluster;
 beforeAll(async () => {
   cluster = await startNatsCluster();
   await prepareBus(cluster, { replicas: 3 });
-}, 60_000);
+}, 180_000);
 afterAll(async () => {
   await cluster[Symbol.asyncDispose]();
 });
@@ -143,7 +143,7 @@ describe('in a cluster, a long history', () => {
     expect(sequencesOf(events)).toEqual(stored);
     await serverNamed(killed).start();
     await settled(process);
-  }, 60_000);
+  }, 180_000);
 
   it('has what was just acknowledged also where it is read from a server that lags', async () => {
     await using look = await openBus(cluster);
@@ -167,7 +167,7 @@ describe('in a cluster, a long history', () => {
     for (const sequences of await Promise.all(readings)) expect(sequences).toEqual(stored);
     expect(placed()).toBeGreaterThan(0);
     await settled(process);
-  }, 60_000);
+  }, 180_000);
 });
 
 describe('in a cluster, whoever resumes while publishers run', () => {
@@ -214,7 +214,7 @@ describe('in a cluster, whoever resumes while publishers run', () => {
       expect(follower.unrecovered).toBe(0);
       expect(sequencesOf(follower.events)).toEqual(expected);
     }
-  }, 60_000);
+  }, 180_000);
 });
 
 /** Lets a process keep only consumers that live on one server; tells how many there were. */

@@ -35,7 +35,7 @@ async function open(republish: boolean): Promise<void> {
 
 beforeAll(async () => {
   cluster = await startNatsCluster();
-}, 60_000);
+}, 180_000);
 afterAll(async () => {
   await close();
   await cluster[Symbol.asyncDispose]();
@@ -192,5 +192,5 @@ describe('in a cluster under load', () => {
       expect(heard.items.length).toBeGreaterThan(100);
     }
     expect(buses[2]!.seen.repaired).toBeGreaterThan(0);
-  }, 60_000);
+  }, 180_000);
 });
