@@ -12,6 +12,7 @@ import {
   shortTime,
   UsageError,
   widthOf,
+  wrapped,
 } from './terminal.mjs';
 
 const usage = `npm run dead-letters -- <command>
@@ -214,21 +215,4 @@ function redriveNote(redriving, id) {
  */
 function drives(tries, redrives) {
   return redrives === 0 ? String(tries) : `${tries} +${redrives}`;
-}
-
-/**
- * @param {string} text
- * @param {number} width
- */
-function wrapped(text, width) {
-  const lines = [];
-  let line = '';
-  for (const word of clean(text).split(/\s+/)) {
-    if (line !== '' && line.length + word.length >= width) {
-      lines.push(line);
-      line = '';
-    }
-    line += line === '' ? word : ` ${word}`;
-  }
-  return [...lines, line];
 }

@@ -84,3 +84,21 @@ export function shortTime(time) {
 export function plural(count, one, many) {
   return `${count.toLocaleString('en')} ${count === 1 ? one : many}`;
 }
+
+/**
+ * The lines of a text that is broken between words.
+ * @param {string} text
+ * @param {number} width
+ */
+export function wrapped(text, width) {
+  const lines = [];
+  let line = '';
+  for (const word of clean(text).split(/\s+/)) {
+    if (line !== '' && line.length + word.length >= width) {
+      lines.push(line);
+      line = '';
+    }
+    line += line === '' ? word : ` ${word}`;
+  }
+  return [...lines, line];
+}
