@@ -499,7 +499,11 @@ describe('a place in the stream that is none of the client’s', () => {
 
   beforeAll(async () => {
     const globex = await createTenant(cluster, 'globex');
-    const publish = async ({ service }: Tenant, topic: string, message: { title: string }) => {
+    const publish = async (
+      { service }: Tenant,
+      topic: string,
+      message: ReturnType<typeof general> & { username?: string },
+    ) => {
       const { headers } = await service('POST', '/v1/hook', { topic, action: 'publish', message });
       places[message.title] = headers.get('posthorn-position')!;
     };
