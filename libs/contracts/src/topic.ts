@@ -121,6 +121,11 @@ export function hasWildcard(name: string): boolean {
   return segments.includes('*') || segments.at(-1) === '>';
 }
 
+/** Whether a text can be one segment of a name. An id that cannot would name no topic, or another one. */
+export function isSegment(text: string): boolean {
+  return text.isWellFormed() && !SEPARATOR.test(text) && faultOf(text) === undefined;
+}
+
 /**
  * The filters of a pattern (`community:*:invite`, `sync.>`): `*` is one segment, `>` the rest. A template's
  * parameter is taken whole, by a wildcard at the end; a topic of several spellings goes by its first.
@@ -244,9 +249,14 @@ function segmentsMatch(pattern: readonly string[], segments: readonly string[]):
 }
 
 function checkSegment(segment: string): void {
-  if (segment === '') throw invalid('has an empty segment');
-  if (exceeds(segment, LIMITS.segment)) throw invalid(`has a segment of over ${LIMITS.segment} characters`);
-  if (FORBIDDEN.test(segment)) throw invalid('holds white space, a control character, `*` or `>`');
+  const fault = faultOf(segment);
+  if (fault) throw invalid(fault);
+}
+
+function faultOf(segment: string): string | undefined {
+  if (segment === '') return 'has an empty segment';
+  if (exceeds(segment, LIMITS.segment)) return `has a segment of over ${LIMITS.segment} characters`;
+  return FORBIDDEN.test(segment) ? 'holds white space, a control character, `*` or `>`' : undefined;
 }
 
 function isWild(segment: string): boolean {
