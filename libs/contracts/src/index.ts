@@ -32,6 +32,7 @@ export {
   assertMayPublish,
   assertMaySubscribe,
   assertPrivileged,
+  countSubscriptions,
   filtersFor,
   isPattern,
   mayPublish,
@@ -73,6 +74,7 @@ export {
   type ProblemOptions,
   toProblemDocument,
 } from './problem.js';
+export { ROOM_SCOPES, type RoomScope, roomEventName, roomTopic } from './room.js';
 export {
   AUTH_CALLS,
   type KeyPurpose,
