@@ -10,6 +10,7 @@ import { InboxModule } from './faces/inbox/inbox.module.js';
 import { NotifyModule } from './faces/notify/notify.module.js';
 import { StreamModule } from './faces/stream/stream.module.js';
 import { TimelineModule } from './faces/timeline/timeline.module.js';
+import { ApiTokens } from './http/api-tokens.js';
 import { ProbesController } from './http/probes.controller.js';
 
 @Global()
@@ -30,8 +31,8 @@ export class GatewayModule {
         StreamModule,
       ],
       controllers: [ProbesController],
-      providers: [{ provide: GatewayCore, useValue: core }],
-      exports: [GatewayCore],
+      providers: [{ provide: GatewayCore, useValue: core }, ApiTokens],
+      exports: [GatewayCore, ApiTokens],
     };
   }
 }

@@ -1,4 +1,5 @@
 export { type AppName, AppProcess } from './app-process.js';
+export { type BrowserContext, type Page, startBrowser, type TestBrowser } from './browser.js';
 export {
   type BusContent,
   draftOf,
