@@ -8,6 +8,7 @@ import { CourierModule } from './faces/courier/courier.module.js';
 import { DeadLettersModule } from './faces/dead-letters/dead-letters.module.js';
 import { InboxModule } from './faces/inbox/inbox.module.js';
 import { NotifyModule } from './faces/notify/notify.module.js';
+import { RoomsModule } from './faces/rooms/rooms.module.js';
 import { StreamModule } from './faces/stream/stream.module.js';
 import { TimelineModule } from './faces/timeline/timeline.module.js';
 import { ApiTokens } from './http/api-tokens.js';
@@ -25,6 +26,7 @@ export class GatewayModule {
         CourierModule,
         InboxModule,
         NotifyModule,
+        RoomsModule,
         CommunitiesModule,
         TimelineModule,
         DeadLettersModule,

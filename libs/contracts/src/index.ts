@@ -183,6 +183,7 @@ export {
   encodePath,
   encodeToken,
   ephemeralSubject,
+  exceeds,
   liveSubject,
   matchesFilter,
   NO_KEY,
@@ -199,6 +200,7 @@ export {
 } from './subject.js';
 export {
   BROADCAST,
+  EVENT_NAME_LIMIT,
   hasWildcard,
   hiddenEntry,
   ownTopic,

@@ -33,7 +33,9 @@ export const BROADCAST = '__broadcast__';
 
 const SEPARATOR = /[:/.]/;
 const FORBIDDEN = /[\s\p{Cc}*>]/u;
-const LIMITS = { name: 200, segments: 12, segment: 64, parameterBytes: 255, eventName: 255 } as const;
+/** The longest name of a room's event, in characters. */
+export const EVENT_NAME_LIMIT = 255;
+const LIMITS = { name: 200, segments: 12, segment: 64, parameterBytes: 255 } as const;
 
 interface Template {
   readonly entry: CatalogueEntry;
@@ -197,8 +199,8 @@ function roomTopic(name: string): Topic | undefined {
   const match = ROOM.exec(name);
   if (!match) return undefined;
   const [, organization, kind, id, eventName] = match;
-  if (!eventName || exceeds(eventName, LIMITS.eventName)) {
-    throw invalid(`needs an event name of 1 to ${LIMITS.eventName} characters at its end`);
+  if (!eventName || exceeds(eventName, EVENT_NAME_LIMIT)) {
+    throw invalid(`needs an event name of 1 to ${EVENT_NAME_LIMIT} characters at its end`);
   }
   const segments = organization ? ['room', organization, eventName] : ['room', kind!, id!, eventName];
   for (const segment of segments.slice(0, -1)) checkSegment(segment);
