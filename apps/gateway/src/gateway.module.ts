@@ -11,6 +11,7 @@ import { NotifyModule } from './faces/notify/notify.module.js';
 import { RoomsModule } from './faces/rooms/rooms.module.js';
 import { StreamModule } from './faces/stream/stream.module.js';
 import { TimelineModule } from './faces/timeline/timeline.module.js';
+import { TokensModule } from './faces/tokens/tokens.module.js';
 import { ApiTokens } from './http/api-tokens.js';
 import { ProbesController } from './http/probes.controller.js';
 
@@ -31,6 +32,7 @@ export class GatewayModule {
         TimelineModule,
         DeadLettersModule,
         StreamModule,
+        TokensModule,
       ],
       controllers: [ProbesController],
       providers: [{ provide: GatewayCore, useValue: core }, ApiTokens],
