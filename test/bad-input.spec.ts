@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { formatCursor, isProblemCode, PROBLEMS, type ProblemCode, parsePosition } from '@posthorn/contracts';
 import { startCluster, type TestCluster } from '@posthorn/testing';
 import fc from 'fast-check';
-import { CourierSocket, call } from './support/courier-client.js';
+import { CourierSocket, call, type Frame } from './support/courier-client.js';
 import { EventStreamClient } from './support/event-source.js';
 import { Poller } from './support/poller.js';
 import { OP, RawSocket, rawFrame, sendRaw } from './support/raw.js';
@@ -484,7 +484,7 @@ describe('a place in the stream that is none of the client’s', () => {
         .find(({ ref }) => ref === 'r')
         .catch(() => ({ action: 'error', code: socket.closed?.code }));
       if (answer.action === 'error') return answer.code as ProblemCode;
-      const title = ({ message }: { message?: unknown }) => (message as { title: string }).title;
+      const title = (frame: Frame) => (frame.message as { title: string }).title;
       await socket.find((frame) => frame.action === 'message' && title(frame) === END);
       return {
         recovered: (answer as { recovered?: unknown }).recovered === true,
@@ -499,7 +499,11 @@ describe('a place in the stream that is none of the client’s', () => {
 
   beforeAll(async () => {
     const globex = await createTenant(cluster, 'globex');
-    const publish = async ({ service }: Tenant, topic: string, message: { title: string }) => {
+    const publish = async (
+      { service }: Tenant,
+      topic: string,
+      message: ReturnType<typeof general> & { username?: string },
+    ) => {
       const { headers } = await service('POST', '/v1/hook', { topic, action: 'publish', message });
       places[message.title] = headers.get('posthorn-position')!;
     };
