@@ -5,7 +5,16 @@
  */
 import { randomUUID } from 'node:crypto';
 import { DEVELOPMENT, developmentEnvironment, openGateway } from './gateway.mjs';
-import { clean, printJson, readOptions, runCommand, shortTime, UsageError, widthOf } from './terminal.mjs';
+import {
+  clean,
+  printJson,
+  readOptions,
+  runCommand,
+  shortTime,
+  UsageError,
+  widthOf,
+  wrapped,
+} from './terminal.mjs';
 
 const usage = `npm run -s token -- <command>
 
@@ -246,9 +255,10 @@ function printList(items, more) {
     if (wide) console.log(`${row(id, issued, used, ends, name)}\n  ${rights}`);
     else {
       if (i > 0) console.log('');
-      console.log(
-        `${name}\n  ${id}\n  ${rights}\n  issued ${issued}\n  last used ${used}\n  expires ${ends}`,
-      );
+      for (const line of wrapped(name, width)) console.log(line);
+      console.log(`  ${id}`);
+      for (const line of wrapped(rights, width - 2)) console.log(`  ${line}`);
+      console.log(`  issued ${issued}\n  last used ${used}\n  expires ${ends}`);
     }
   }
   if (more) console.log(`\nThere are more: --limit ${items.length * 10}`);
