@@ -2,6 +2,7 @@
 import type { ServerResponse } from 'node:http';
 import type { CLOSE, Cursor, Principal, ProblemError } from '@posthorn/contracts';
 import type { GatewayCore } from '../../core.js';
+import { awaitOn } from '../../http/awaited.js';
 import type { FeedEvent } from '../../hub/feed.js';
 import type { Follow, FollowStart, Reader } from '../../hub/follow.js';
 import { Outbox } from '../../hub/outbox.js';
@@ -57,9 +58,7 @@ export class EventStream implements Reader {
     const gone = () => this.#gone();
     response.once('close', gone);
     // An answer that waits behind another one of its connection is not told.
-    const { socket } = response.req;
-    socket.once('close', gone);
-    response.once('close', () => socket.off('close', gone));
+    response.once('close', awaitOn(response.req.socket, gone));
     this.#follow = hub.follow({
       audience: principal.audience,
       filters: interest.filters,
@@ -80,8 +79,6 @@ export class EventStream implements Reader {
     const { core, response, voice, principal } = this.#options;
     this.#opened = true;
     core.metrics.streams.inc();
-    // It is silent because there is nothing to say.
-    response.socket?.setTimeout(0);
     response.writeHead(200, headers);
     this.#place = place;
     const retry = retryLine(RETRY.least + Math.random() * (RETRY.most - RETRY.least));
