@@ -294,6 +294,18 @@ describe('an event stream', () => {
     expect(ann.events.map(({ name }) => name)).toEqual(['personal', 'user']);
   });
 
+  it('takes a name as it is, which may hold a comma', async () => {
+    const path = `/v1/stream?topic=${encodeURIComponent('a,b')}&topic=c,d&topics=e,f&topic=personal`;
+    await using ann = await open('ann', path, { claims: { username: 'ann' } });
+    await publish('personal.ann', { username: 'ann', title: '', message: '' });
+    for (const name of ['a', 'a,b', 'c,d', 'e,f', 'e', 'f']) await publish(name, {});
+    await ann.count(5);
+    expect(ann.events.map(({ name }) => name)).toEqual(['personal', 'a,b', 'c,d', 'e', 'f']);
+    await using refused = await open('ann', '/v1/stream?topics=a,b&topic=c&topic=personal.bob');
+    await refused.end();
+    expect(JSON.parse(refused.body)).toMatchObject({ status: 403, errors: [{ path: '/topic/1' }] });
+  });
+
   it('delivers once what several of its topics take', async () => {
     await using svc = await open('svc', topicsPath(['over.>', 'over.a.*', 'over.*.b', 'over/a/b']), {
       claims: SERVICE,

@@ -94,9 +94,14 @@ function sinceOf(query: Query): Cursor | undefined {
   throw invalid('since', 'must be a position or cursor as the server gave it');
 }
 
-function topicsOf(query: Query): string[] | undefined {
-  const { topics } = query;
-  return topics === undefined ? undefined : [topics].flat().flatMap((names) => names.split(','));
+/** The names of `topic`, as they are, and those of `topics`, by JSON pointers; undefined where there is neither. */
+function topicsOf({ topic = [], topics = [] }: Query): ReadonlyMap<string, string> | undefined {
+  const lists = [topics].flat().flatMap((names) => names.split(','));
+  const names = new Map([
+    ...[topic].flat().map((name, i) => [`/topic/${i}`, name] as const),
+    ...lists.map((name, i) => [`/topics/${i}`, name] as const),
+  ]);
+  return names.size > 0 ? names : undefined;
 }
 
 /** @throws ProblemError `request_invalid` */
