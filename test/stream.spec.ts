@@ -386,7 +386,7 @@ describe('who may open a stream', () => {
     const head = await fetch(url, { method: 'HEAD' });
     expect(head.status).toBe(200);
     expect(head.headers.get('content-type')).toMatch(/^text\/event-stream/);
-    expect((await fetch(url, { method: 'POST' })).status).toBe(404);
+    expect((await fetch(url, { method: 'PUT' })).status).toBe(404);
   });
 
   it('is let go when the token is revoked or ends, and not let in again', async () => {
