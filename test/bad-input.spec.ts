@@ -2,10 +2,12 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { isProblemCode, PROBLEMS, type ProblemCode } from '@posthorn/contracts';
+import { formatCursor, isProblemCode, PROBLEMS, type ProblemCode, parsePosition } from '@posthorn/contracts';
 import { startCluster, type TestCluster } from '@posthorn/testing';
 import fc from 'fast-check';
-import { CourierSocket, call } from './support/courier-client.js';
+import { CourierSocket, call, type Frame } from './support/courier-client.js';
+import { EventStreamClient } from './support/event-source.js';
+import { Poller } from './support/poller.js';
 import { OP, RawSocket, rawFrame, sendRaw } from './support/raw.js';
 import { createTenant, seconds, type Tenant } from './support/tenant.js';
 
@@ -20,7 +22,7 @@ let port: number;
 const credentials: string[] = [];
 
 beforeAll(async () => {
-  cluster = await startCluster({ env: { LOG_LEVEL: 'trace' } });
+  cluster = await startCluster({ env: { LOG_LEVEL: 'trace', BUS_TIMEOUT: '1s', BUS_CACHE: '60s' } });
   tenant = await createTenant(cluster, 'acme');
   base = cluster.gatewayUrls[0]!;
   port = Number(new URL(base).port);
@@ -416,6 +418,209 @@ describe('frames with any input', () => {
       seen.push(op === OP.text ? JSON.parse(payload.toString()).action : `${op}:${payload}`);
     }
     expect(seen.sort()).toEqual([`${OP.pong}:between`, 'published', 'welcome']);
+  });
+});
+
+describe('a place in the stream that is none of the client’s', () => {
+  interface Resumed {
+    readonly recovered: boolean;
+    readonly titles: readonly string[];
+  }
+  type Face = (sub: string, place: string) => Promise<Resumed | ProblemCode>;
+
+  const GENERAL = '__general__';
+  /** The last of what a client may have: who has it has all. */
+  const END = 'end';
+  const keyOf = async (sub: string) =>
+    (await (await tenant.as(sub))('GET', '/v1/sign?for=stream')).body.key as string;
+
+  async function streamed(path: string, authorization: string | undefined, lastEventId: string) {
+    await using stream = await EventStreamClient.open(base + path, {
+      lastEventId,
+      headers: authorization === undefined ? {} : { authorization: `Bearer ${authorization}` },
+    });
+    if (stream.status !== 200) {
+      await stream.end();
+      return expectProblem(stream.status, stream.headers['content-type'], stream.body);
+    }
+    await stream.until(() => stream.events.some(({ data }) => data.includes(`"${END}"`)));
+    const messages = stream.events.filter(({ data }) => data.startsWith('{'));
+    return {
+      recovered: !stream.events.some(({ name }) => name === 'recovered'),
+      titles: messages.map(({ data }) => JSON.parse(data).title),
+    };
+  }
+
+  const FACES: Readonly<Record<string, Face>> = {
+    'a poll': async (sub, last) => {
+      const token = await tenant.token(sub);
+      const poller = new Poller({ urls: [base], database: 'acme', token, channels: [GENERAL], last });
+      const titles: string[] = [];
+      let recovered = true;
+      do {
+        const { status, body } = await poller.poll();
+        if (status !== 200) return body.code;
+        if (body.recovered === false) recovered = false;
+        titles.push(body.message.title);
+      } while (titles.at(-1) !== END);
+      return { recovered, titles };
+    },
+    'a stream that comes again': async (sub, last) =>
+      streamed(`/v1/stream?topics=${GENERAL}`, await tenant.token(sub), last),
+    'a stream since': async (sub, since) =>
+      streamed(
+        `/v1/stream?topics=${GENERAL}&since=${encodeURIComponent(since)}`,
+        await tenant.token(sub),
+        '',
+      ),
+    'a status page that comes again': async (sub, last) =>
+      streamed(`/status/${await keyOf(sub)}`, undefined, last),
+    'a status page since': async (sub, since) =>
+      streamed(`/status/${await keyOf(sub)}?since=${encodeURIComponent(since)}`, undefined, ''),
+    'a socket': async (sub, since) => {
+      await using socket = await CourierSocket.open(base, await tenant.token(sub));
+      socket.send({ action: 'subscribe', topic: GENERAL, since, ref: 'r' });
+      const answer = await socket
+        .find(({ ref }) => ref === 'r')
+        .catch(() => ({ action: 'error', code: socket.closed?.code }));
+      if (answer.action === 'error') return answer.code as ProblemCode;
+      const title = (frame: Frame) => (frame.message as { title: string }).title;
+      await socket.find((frame) => frame.action === 'message' && title(frame) === END);
+      return {
+        recovered: (answer as { recovered?: unknown }).recovered === true,
+        titles: socket.frames.filter(({ action }) => action === 'message').map(title),
+      };
+    },
+  };
+  const faces = Object.keys(FACES);
+  const general = (title: string) => ({ title, message: '', system: false });
+  /** Where events of two audiences came to be, by their titles. */
+  const places: Record<string, string> = {};
+
+  beforeAll(async () => {
+    const globex = await createTenant(cluster, 'globex');
+    const publish = async (
+      { service }: Tenant,
+      topic: string,
+      message: ReturnType<typeof general> & { username?: string },
+    ) => {
+      const { headers } = await service('POST', '/v1/hook', { topic, action: 'publish', message });
+      places[message.title] = headers.get('posthorn-position')!;
+    };
+    await publish(tenant, GENERAL, general('first'));
+    await publish(globex, GENERAL, general('secret'));
+    await publish(tenant, GENERAL, general('second'));
+    await publish(tenant, 'personal.bob', { username: 'bob', ...general('private') });
+    await publish(globex, GENERAL, general('secret too'));
+    await publish(tenant, GENERAL, general(END));
+  });
+
+  it.each(faces)('of another audience’s event: %s goes on with its own events behind it', async (face) => {
+    for (const [place, titles] of [
+      ['first', ['second', END]],
+      ['secret', ['second', END]],
+      ['secret too', [END]],
+    ] as const) {
+      expect(await FACES[face]!('ann', places[place]!)).toEqual({ recovered: true, titles });
+    }
+  });
+
+  it.each(faces)('of topics that it may not have: %s gets none of them, and all of its own', async (face) => {
+    const from = parsePosition(places.first!)!;
+    const past = parsePosition(places.end!)!.sequence;
+    for (const path of ['bob.personal', '-.login.failure', '-.of-globex', 'ann.user']) {
+      const place = formatCursor({ ...from, beyond: new Map([[path, past]]) });
+      expect(await FACES[face]!('ann', place)).toEqual({ recovered: true, titles: ['second', END] });
+    }
+  });
+
+  it.each(faces)(
+    'of another stream, or beyond the end of this one: %s is told, and begins anew',
+    async (face) => {
+      const { epoch, sequence } = parsePosition(places.end!)!;
+      for (const place of [
+        'abcz1-5',
+        'abcz1-0~1.-.__general__',
+        `${epoch}-${sequence + 1_000}`,
+        formatCursor({ epoch, sequence: 0, beyond: new Map([['-.elsewhere', sequence + 1_000]]) }),
+      ]) {
+        expect(await FACES[face]!('ann', place)).toEqual({
+          recovered: false,
+          titles: ['first', 'second', END],
+        });
+      }
+    },
+  );
+
+  const garbage = [
+    '~',
+    '-',
+    '9'.repeat(100),
+    'a-1-1',
+    'a--1',
+    'a-1~',
+    'a-1~0.-.x',
+    'a-1~1.x..y',
+    'a-1~1.-.b~1.-.a',
+    `a-${2 ** 53}`,
+    '__proto__',
+    '-1',
+    'x'.repeat(8_193),
+    `a-1${Array.from({ length: 129 }, (_, i) => `~1.-.t${100 + i}`).join('')}`,
+  ];
+
+  it.each(faces)('that is no place at all: %s is told, and nothing breaks', async (face) => {
+    const begins = face === 'a poll' || face.endsWith('again');
+    const expected = begins ? { recovered: false, titles: ['first', 'second', END] } : 'request_invalid';
+    for (const place of garbage) expect([place, await FACES[face]!('ann', place)]).toEqual([place, expected]);
+  });
+
+  it.each([
+    ['a poll', { recovered: false, titles: ['first', 'second', END] }],
+    ['a stream that comes again', 'payload_too_large'],
+    ['a stream since', 'payload_too_large'],
+    ['a status page that comes again', 'payload_too_large'],
+    ['a status page since', 'payload_too_large'],
+    ['a socket', 1009],
+  ])('of 1 MiB: %s answers', async (face, expected) => {
+    expect(await FACES[face]!('ann', 'x'.repeat(1_048_576))).toEqual(expected);
+  });
+});
+
+describe('too many topics, or none', () => {
+  it('are refused by a poll and a stream', async () => {
+    const token = await tokenOf('user');
+    const many = Array.from({ length: 10_000 }, (_, i) => `c${i}`);
+    for (const channels of [many, 'a', { 0: 'a' }, null, 5, [null], [5], [['a']], [{}], [''], ['a b']]) {
+      const { status, headers, body } = await call(base, token, 'POST', '/acme/bus', { channels });
+      const code = expectProblem(status, headers.get('content-type'), JSON.stringify(body));
+      expect({ channels, code }).toEqual({ channels, code: 'request_invalid' });
+    }
+    for (const body of [
+      '',
+      '{',
+      'null',
+      '[]',
+      '5',
+      '"{}"',
+      '{"channels":["a"]',
+      '\u0000',
+      '{"channels":[]}}',
+    ]) {
+      const { status, headers, body: told } = await call(base, token, 'POST', '/acme/bus', body);
+      const code = expectProblem(status, headers.get('content-type'), JSON.stringify(told));
+      expect({ body, code }).toEqual({ body, code: 'request_invalid' });
+    }
+    for (const [topics, code] of [
+      [many.slice(0, 1_000).join(','), 'subscription_limit'],
+      [many.join(','), 'payload_too_large'],
+      [',', 'request_invalid'],
+      ['%00', 'request_invalid'],
+      ['a'.repeat(201), 'request_invalid'],
+    ]) {
+      const { status, headers, body } = await call(base, token, 'GET', `/v1/stream?topics=${topics}`);
+      expect(expectProblem(status, headers.get('content-type'), JSON.stringify(body))).toBe(code);
+    }
   });
 });
 

@@ -1,8 +1,8 @@
 /** Notifications of Tryton (docs/protocols/tryton.md, "Server SDK"), and what publishers of Inthe.AM may say. */
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { busOf, type PubSub } from '@posthorn/bus';
-import { EXAMPLES, type UserTopicName } from '@posthorn/contracts';
-import { startCluster, type TestCluster } from '@posthorn/testing';
+import { EXAMPLES, ownTopic, type UserTopicName } from '@posthorn/contracts';
+import { rawPublish, startCluster, type TestCluster } from '@posthorn/testing';
 import { Poller } from './support/poller.js';
 import { createTenant, type Tenant } from './support/tenant.js';
 
@@ -194,6 +194,28 @@ describe('a topic of a user', () => {
       socket.send({ action: 'publish', topic, message: wrong, ref: name });
       expect(await socket.next('error', name)).toMatchObject({ code: 'payload_invalid', errors });
     }
+  });
+
+  it('takes none from a foreign publisher on NATS either, and goes on with what is right', async () => {
+    const dropped = async () => {
+      const text = await (await fetch(`${cluster.gatewayUrls[0]}/metrics`)).text();
+      return Number(/^posthorn_dropped_total\{[^}]*reason="schema"[^}]*\} (\d+)/m.exec(text)?.[1]);
+    };
+    await using socket = await acme.socket('svc', { role: 'service' });
+    for (const name of names) await socket.subscribe(`${name}.carol`);
+    const before = await dropped();
+    for (const name of names) {
+      const subject = `ph.acme.global.${ownTopic(name, 'carol').path}`;
+      for (const username of ['bob', 'Carol', '', null, ['carol'], undefined, 'carol']) {
+        const message = JSON.stringify({ ...EXAMPLES[name], username });
+        await rawPublish(cluster.nats, subject, 'NATS/1.0\r\n\r\n', message);
+      }
+    }
+    const messages = await socket.count('message', names.length);
+    await socket.settle();
+    expect(messages.map(({ topic }) => topic).sort()).toEqual(names.map((name) => `${name}.carol`).sort());
+    for (const { message } of messages) expect(message).toMatchObject({ username: 'carol' });
+    expect((await dropped()) - before).toBe(6 * names.length);
   });
 
   it('takes any message of Trello, which knows no user', async () => {

@@ -1,11 +1,13 @@
 /** Event streams (docs/protocols/inthe-am.md, "Event stream"). */
-import { connect as connectTcp } from 'node:net';
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { type AddressInfo, connect as connectTcp } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { jetstreamManager } from '@nats-io/jetstream';
 import { connect } from '@nats-io/transport-node';
 import { CURSOR_LIMIT, furthestOf, parseCursor, STREAMS } from '@posthorn/contracts';
-import { rawPublish, startCluster, type TestCluster } from '@posthorn/testing';
+import { rawPublish, startBrowser, startCluster, type TestCluster } from '@posthorn/testing';
 import { call, refusedUpgrade } from './support/courier-client.js';
 import { EventStreamClient, ReconnectingClient, type StreamOptions } from './support/event-source.js';
 import { hangUpAtOnce } from './support/hang-up.js';
@@ -14,19 +16,29 @@ import { createTenant, eventually, seconds, type Tenant } from './support/tenant
 const ORIGIN = 'https://app.example';
 const SERVICE = { role: 'service' };
 
+/** Where examples/04-event-stream.html is. */
+const pages = createServer((_, response) => {
+  const html = readFileSync(new URL('../examples/04-event-stream.html', import.meta.url));
+  response.setHeader('content-type', 'text/html; charset=utf-8').end(html);
+});
+let pagesUrl: string;
 let cluster: TestCluster;
 let acme: Tenant;
 
 beforeAll(async () => {
+  await new Promise<void>((resolve) => pages.listen(0, '127.0.0.1', resolve));
+  pagesUrl = `http://127.0.0.1:${(pages.address() as AddressInfo).port}`;
   cluster = await startCluster({
     replicas: { gateway: 2 },
     links: true,
-    env: { HEARTBEAT: '1s', DRAIN_BUDGET: '4s', STREAM_LIMIT: '4', ALLOWED_ORIGINS: ORIGIN },
+    env: { HEARTBEAT: '1s', DRAIN_BUDGET: '4s', STREAM_LIMIT: '4', ALLOWED_ORIGINS: `${ORIGIN},${pagesUrl}` },
   });
   acme = await createTenant(cluster, 'acme');
 }, 90_000);
 afterAll(async () => {
   await cluster?.[Symbol.asyncDispose]();
+  pages.close();
+  pages.closeAllConnections();
 });
 
 const urlAt = (gateway: number, path: string) => `${cluster.gatewayUrls[gateway]}${path}`;
@@ -669,4 +681,63 @@ describe('the status page', () => {
     await lost.count(2);
     expect(lost.events[0]).toMatchObject({ name: 'recovered', data: 'false' });
   });
+});
+
+describe('the example page, in a browser', () => {
+  const odd = { username: 'alice', title: '<img src=x onerror="document.title=1">', message: '</pre><b>' };
+
+  it('shows what comes, as text, under whatever name it was asked for', async () => {
+    await using browser = await startBrowser();
+    const page = await browser.newPage();
+    const failures: string[] = [];
+    page.on('pageerror', ({ message }) => failures.push(message));
+    const topics = ['personal.alice', 'error', 'open/a', 'naïve/☃', 'news'];
+    const query = new URLSearchParams({
+      url: urlAt(0, ''),
+      key: await keyOf('u8', { username: 'alice' }),
+      topics: topics.join(','),
+    });
+    await page.goto(`${pagesUrl}/?${query}`);
+    await page.locator('[data-state=open]').waitFor();
+    expect(page.url()).not.toContain('key');
+
+    await publish('personal.alice', odd);
+    for (const topic of topics.slice(1)) await publish(topic, { topic });
+    await broadcast({ all: 1 });
+    const items = page.locator('#events li');
+    await items.nth(5).waitFor();
+    const names = await items
+      .locator('p')
+      .evaluateAll((all) => all.map(({ firstChild }) => firstChild?.textContent));
+    expect(names.reverse()).toEqual(['personal', '/error', 'open/a', 'naïve/☃', 'news', 'broadcast']);
+    expect(JSON.parse((await items.last().locator('pre').textContent())!)).toEqual(odd);
+    expect(await page.locator('#events img, #events b').count()).toBe(0);
+    expect(await page.title()).toBe('Event stream');
+    expect(failures).toEqual([]);
+  });
+
+  it('asks for a key with a token, says what is wrong, and comes again by itself', async () => {
+    await using browser = await startBrowser();
+    const page = await browser.newPage();
+    await page.goto(pagesUrl);
+    const follow = async (token: string) => {
+      await page.getByLabel('Gateway').fill(urlAt(1, ''));
+      await page.getByLabel('Token').fill(token);
+      await page.getByRole('button').click();
+    };
+    const state = page.locator('#state');
+    await follow('nonsense');
+    await page.locator('[data-state=closed]').waitFor();
+    expect(await state.textContent()).not.toBe('');
+    await follow(await acme.token('u8', { username: 'alice' }));
+    await page.locator('[data-state=open]').waitFor();
+    const gateway = cluster.app('gateway', 1);
+    const stopped = gateway.stop();
+    await page.locator('[data-state=connecting]').waitFor();
+    await stopped;
+    await publish('personal.alice', { username: 'alice', title: 'while away', message: '' });
+    await gateway.start();
+    await page.getByText('while away').waitFor();
+    expect(await page.locator('#events li').count()).toBe(1);
+  }, 60_000);
 });

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build } from './build.mjs';
 import { root } from './checkout.mjs';
+import { ensureChromium } from './embedded/chromium.mjs';
 import { ensureNatsServer } from './embedded/nats.mjs';
 import { installDependencies, step } from './steps.mjs';
 
@@ -17,6 +18,7 @@ const args = process.argv.slice(2);
 try {
   await installDependencies();
   await step('find nats-server', () => ensureNatsServer());
+  await step('find Chromium', () => ensureChromium());
   await build();
   await runJest();
   if (args.length === 0) await runAllExamples();

@@ -1,10 +1,10 @@
-import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { accessSync, constants, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { assertPortFree, freePort, GuardedProcess, PortInUseError, stopOrphan } from './process.mjs';
+import { ensureProgram } from './program.mjs';
 
 const READY_MS = 15_000;
 
@@ -150,7 +150,7 @@ export class NatsServer {
  * @returns {Promise<NatsServer>}
  */
 export async function startNatsServer(options) {
-  const binary = await ensureNatsServer();
+  const binary = ensureNatsServer();
   for (let attempt = 1; ; attempt++) {
     const server = new NatsServer(binary, options, {
       port: options.port ?? (await freePort()),
@@ -221,78 +221,25 @@ export async function natsClusterSettled(servers) {
 /**
  * The path of the nats-server program; where the machine has none, its package manager is asked to install it.
  * @param {(line: string) => void} [log]
- * @returns {Promise<string>}
+ * @returns {string}
  */
-export async function ensureNatsServer(log = () => {}) {
-  const found = findNatsServer();
-  if (found) return found;
-  const root = process.getuid?.() === 0;
-  const sudo = root ? [] : ['sudo', '-n'];
-  if (onPath('apt-get')) {
-    log('installing nats-server with apt-get');
-    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-    run([...sudo, 'apt-get', 'update'], env);
-    run([...sudo, 'apt-get', 'install', '-y', 'nats-server'], env);
-    // The package also starts a service on 4222, the port that we are about to use.
-    if (existsSync('/run/systemd/system'))
-      run([...sudo, 'systemctl', 'disable', '--now', 'nats-server'], env);
-  } else if (onPath('brew')) {
-    log('installing nats-server with Homebrew');
-    run(['brew', 'install', 'nats-server'], process.env);
-  }
-  const installed = findNatsServer();
-  if (installed) return installed;
-  throw new Error(
-    [
-      'No nats-server program was found, and this machine’s package manager did not bring one.',
-      ...(onPath('apt-get') && !root ? ['Install it with: sudo apt-get install nats-server'] : []),
-      'Or get it from https://github.com/nats-io/nats-server/releases and set NATS_SERVER_BIN to its path,',
-      'or run one elsewhere and set NATS_URL, for example:',
-      '  docker run -p 4222:4222 nats:2.12 -js',
-      '  NATS_URL=nats://127.0.0.1:4222 npm start',
-    ].join('\n'),
+export function ensureNatsServer(log) {
+  return ensureProgram(
+    {
+      names: ['nats-server'],
+      variable: 'NATS_SERVER_BIN',
+      packages: { apt: 'nats-server', brew: 'nats-server' },
+      // Debian's package also starts a service on 4222, the port that we are about to use.
+      service: 'nats-server',
+      otherwise: [
+        'Or get it from https://github.com/nats-io/nats-server/releases and set NATS_SERVER_BIN to its path,',
+        'or run one elsewhere and set NATS_URL, for example:',
+        '  docker run -p 4222:4222 nats:2.12 -js',
+        '  NATS_URL=nats://127.0.0.1:4222 npm start',
+      ],
+    },
+    log,
   );
-}
-
-function findNatsServer() {
-  const named = process.env.NATS_SERVER_BIN;
-  if (named) {
-    if (isProgram(named)) return named;
-    throw new Error(
-      `NATS_SERVER_BIN is "${named}", which is not a program that can be run. Set it to the path of nats-server.`,
-    );
-  }
-  return onPath('nats-server');
-}
-
-/** @param {string} program */
-function onPath(program) {
-  const folders = [
-    ...(process.env.PATH ?? '').split(delimiter),
-    '/usr/sbin',
-    '/usr/local/bin',
-    '/opt/homebrew/bin',
-  ];
-  return folders.map((folder) => join(folder, program)).find(isProgram);
-}
-
-/** @param {string} path */
-function isProgram(path) {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/**
- * Failures are left to the search that follows: what counts is whether there is a program.
- * @param {string[]} command
- * @param {NodeJS.ProcessEnv} env
- */
-function run([program = '', ...args], env) {
-  spawnSync(program, args, { env, stdio: ['ignore', 'ignore', 'inherit'] });
 }
 
 /**

@@ -1,15 +1,22 @@
-import { randomUUID } from 'node:crypto';
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { Kvm } from '@nats-io/kv';
 import {
+  API_TOKEN_LIMIT,
+  type ApiTokenItem,
+  type ApiTokenPage,
   AUTH_CALLS,
   BUCKETS,
+  type CheckTokenReply,
+  type IssueTokenRequest,
   type KeyPurpose,
   type Principal,
   type RevokeReply,
   type RevokeRequest,
+  type RevokeTokenReply,
   revocationKey,
   type SignReply,
+  TOKEN_CALLS,
 } from '@posthorn/contracts';
 import {
   connectNats,
@@ -307,7 +314,206 @@ describe('the auth app', () => {
     });
   });
 
+  describe('API tokens', () => {
+    interface Issued extends ApiTokenItem {
+      readonly hash: string;
+    }
+
+    const hashOf = (secret: string) => createHash('sha256').update(secret).digest('hex');
+    const issue = async (more: Partial<IssueTokenRequest> = {}): Promise<Issued> => {
+      const hash = hashOf(randomBytes(32).toString('hex'));
+      const request = { audience: 'acme', name: 'site', scopes: ['publish:event'], hash, ...more };
+      const item = await rpc.call<object, ApiTokenItem>(TOKEN_CALLS.issue, request);
+      return { ...item, hash: request.hash };
+    };
+    const check = ({ id, hash }: Pick<Issued, 'id' | 'hash'>) =>
+      rpc.call<object, CheckTokenReply>(TOKEN_CALLS.check, { id, hash });
+    const list = (more: object = {}, audience = 'acme') =>
+      rpc.call<object, ApiTokenPage>(TOKEN_CALLS.list, { audience, ...more });
+    const end = (id: string, audience = 'acme') =>
+      rpc.call<object, RevokeTokenReply>(TOKEN_CALLS.revoke, { audience, id });
+    const refused = { code: 'unauthorized' };
+
+    it('are good for what they were issued for, by any replica and after a restart', async () => {
+      const first = await start();
+      const issued = await issue({ scopes: ['publish:event', 'publish:session'], created_by: 'root' });
+      const { hash, ...item } = issued;
+      expect(item).toEqual({
+        id: expect.stringMatching(/^[0-9a-f]{8}-[0-9a-f]{4}-7/),
+        name: 'site',
+        scopes: ['publish:event', 'publish:session'],
+        created_by: 'root',
+        created_at: expect.any(String),
+        last_used_at: null,
+        expires_at: null,
+      });
+      expect(Math.abs(Date.parse(item.created_at) - Date.now())).toBeLessThan(10_000);
+      await first.shutdown.run('replaced');
+      await start();
+      expect(await check({ id: item.id, hash })).toEqual({
+        audience: 'acme',
+        scopes: item.scopes,
+        expiresAt: null,
+      });
+    });
+
+    it('are refused with another secret, another id, and when they have expired', async () => {
+      await start();
+      const soon = new Date(Date.now() + 300).toISOString();
+      const [one, other, short] = await Promise.all([issue(), issue(), issue({ expires_at: soon })]);
+      await expect(check({ id: one.id, hash: other.hash })).rejects.toMatchObject(refused);
+      await expect(check({ id: randomUUID(), hash: one.hash })).rejects.toMatchObject(refused);
+      await new Promise((resolve) => setTimeout(resolve, Date.parse(soon) - Date.now() + 20));
+      await expect(check(short)).rejects.toMatchObject({ code: 'token_expired' });
+      await expect(check({ id: short.id, hash: one.hash })).rejects.toMatchObject(refused);
+      expect((await list()).items).toContainEqual(expect.objectContaining({ expires_at: soon }));
+    });
+
+    it('end by their id, in their audience alone, and reach whoever follows the bucket', async () => {
+      await start();
+      const followed = await follow();
+      const one = await issue();
+      await expect(end(one.id, 'other')).rejects.toMatchObject({ code: 'token_not_found' });
+      await expect(end('no id')).rejects.toMatchObject({ code: 'token_not_found' });
+      await expect(check(one)).resolves.toBeDefined();
+      expect(followed.isTokenRevoked('acme', one.id)).toBe(false);
+      const told = new Promise<void>((resolve) => followed.onRevoked(() => resolve()));
+      expect(await end(one.id)).toEqual({ effective: true });
+      await told;
+      expect(followed.isTokenRevoked('acme', one.id)).toBe(true);
+      expect(followed.isTokenRevoked('other', one.id)).toBe(false);
+      await expect(check(one)).rejects.toMatchObject(refused);
+      await expect(end(one.id)).rejects.toMatchObject({ code: 'token_not_found' });
+      expect((await list()).items).toEqual([]);
+    });
+
+    it('end with all that their audience had, and by their id as any token, but not with a user', async () => {
+      await start();
+      const [one, two] = [await issue({ created_by: 'root' }), await issue()];
+      const foreign = await issue({ audience: 'other' });
+      await revoke({ audience: 'acme', sub: 'root' });
+      await revoke({ audience: 'acme', issuedBefore: seconds() - 3_600 });
+      await expect(check(one)).resolves.toBeDefined();
+      await revoke({ audience: 'acme', tokenId: two.id });
+      await expect(check(two)).rejects.toMatchObject(refused);
+      await expect(check(one)).resolves.toBeDefined();
+      expect(await revoke({ audience: 'acme' })).toMatchObject({ effective: true });
+      await expect(check(one)).rejects.toMatchObject(refused);
+      await expect(check(foreign)).resolves.toBeDefined();
+      // One that is issued in the same second is new.
+      await expect(check(await issue())).resolves.toBeDefined();
+      const followed = await follow();
+      expect([one, two, foreign].map(({ id }) => followed.isTokenRevoked('acme', id))).toEqual([
+        true,
+        true,
+        false,
+      ]);
+    });
+
+    it('stay ended when their revocation is past its retention, and when the bucket was lost', async () => {
+      const first = await start();
+      const [one, two] = [await issue(), await issue()];
+      await end(one.id);
+      await revoke({ audience: 'acme' });
+      await first.shutdown.run('replaced');
+      await (await bucket()).destroy();
+      const second = await start();
+      const rebuilt = await follow();
+      expect([one, two].map(({ id }) => rebuilt.isTokenRevoked('acme', id))).toEqual([true, true]);
+      await second.shutdown.run('replaced');
+      await start({ ...configure(), revocationRetention: 0 });
+      expect((await follow()).size).toBe(0);
+      for (const token of [one, two]) await expect(check(token)).rejects.toMatchObject(refused);
+    });
+
+    it('tell when they were last used, to the minute, with one write in a minute', async () => {
+      await start();
+      const one = await issue();
+      const rowVersion = async () => (await query('SELECT xmin::text FROM auth.api_token'))[0].xmin;
+      await check(one);
+      const [{ last_used_at }] = (await list()).items as [ApiTokenItem];
+      expect(last_used_at).toMatch(/:00\.000Z$/);
+      expect(Date.now() - Date.parse(last_used_at!)).toBeLessThan(120_000);
+      const before = await rowVersion();
+      // The minute may end between the two.
+      const minute = Math.floor(Date.now() / 60_000);
+      await Promise.all(Array.from({ length: 20 }, () => check(one)));
+      if (Math.floor(Date.now() / 60_000) === minute) expect(await rowVersion()).toBe(before);
+      await query(`UPDATE auth.api_token SET last_used_at = last_used_at - interval '1 hour'`);
+      await check(one);
+      expect(Date.parse((await list()).items[0]!.last_used_at!)).toBeGreaterThanOrEqual(
+        Date.parse(last_used_at!),
+      );
+    });
+
+    it('are listed page by page, the newest first, each audience its own', async () => {
+      await start();
+      const names = ['a', 'b', 'c', 'd', 'e'];
+      for (const name of names) await issue({ name });
+      await issue({ audience: 'other', name: 'theirs' });
+      const pages: string[][] = [];
+      let cursor: string | null | undefined;
+      do {
+        const page = await list({ limit: 2, ...(cursor ? { cursor } : {}) });
+        pages.push(page.items.map(({ name }) => name));
+        cursor = page.next_cursor;
+      } while (cursor);
+      expect(pages).toEqual([['e', 'd'], ['c', 'b'], ['a']]);
+      await expect(list({ cursor: 'x' })).rejects.toMatchObject({ code: 'request_invalid' });
+    });
+
+    it('are limited for each audience, however many are asked for at once', async () => {
+      await start();
+      await start();
+      const asked = await Promise.allSettled(Array.from({ length: API_TOKEN_LIMIT + 10 }, () => issue()));
+      expect(asked.filter(({ status }) => status === 'fulfilled')).toHaveLength(API_TOKEN_LIMIT);
+      await expect(issue()).rejects.toMatchObject({ code: 'token_limit' });
+      await expect(issue({ audience: 'other' })).resolves.toBeDefined();
+      const { items } = await list({ limit: 1 });
+      await end(items[0]!.id);
+      await expect(issue()).resolves.toBeDefined();
+      await query(
+        `UPDATE auth.api_token SET expires_at = now() - interval '31 days' WHERE audience = 'acme'`,
+      );
+      await expect(issue()).resolves.toBeDefined();
+      expect((await list()).items).toHaveLength(1);
+    });
+
+    it('are unavailable while PostgreSQL is away', async () => {
+      const postgres = await startPostgres();
+      opened.push(() => postgres[Symbol.asyncDispose]());
+      await start(configure({ DATABASE_URL: postgres.url('postgres') }));
+      const one = await issue();
+      await postgres.kill();
+      for (const call of [() => check(one), issue, list, () => end(one.id)]) {
+        await expect(call()).rejects.toMatchObject({ code: 'unavailable' });
+      }
+    });
+  });
+
   it.each<[string, string, unknown, string | undefined]>([
+    ...(
+      [
+        ['no name', { name: undefined }, '/name'],
+        ['a name of a control character', { name: '\x07' }, '/name'],
+        ['a name of half a character', { name: '\ud800' }, '/name'],
+        ['a name that is too long', { name: 'x'.repeat(101) }, '/name'],
+        ['no scope', { scopes: [] }, '/scopes'],
+        ['an unknown scope', { scopes: ['publish:all'] }, '/scopes'],
+        ['a scope twice', { scopes: ['publish:event', 'publish:event'] }, '/scopes'],
+        ['a secret instead of its hash', { hash: 'secret' }, '/hash'],
+        ['an end in the past', { expires_at: '2020-01-01T00:00:00Z' }, '/expires_at'],
+        ['an end on no day', { expires_at: '2099-02-30T00:00:00Z' }, '/expires_at'],
+        ['an end without a zone', { expires_at: '2099-01-01T00:00:00' }, '/expires_at'],
+        ['an end without a time', { expires_at: '2099-01-01' }, '/expires_at'],
+        ['an end that is a number', { expires_at: 4_000_000_000 }, '/expires_at'],
+        ['an end at an odd time', { expires_at: '2099-01-01T25:00Z' }, '/expires_at'],
+      ] as const
+    ).map(([what, more, path]): [string, string, unknown, string] => {
+      const request = { audience: 'acme', name: 'n', scopes: ['publish:event'], hash: '0'.repeat(64) };
+      return [`${what} for an API token`, TOKEN_CALLS.issue, { ...request, ...more }, path];
+    }),
+    ['no id of an API token', TOKEN_CALLS.check, { id: 'x', hash: '0'.repeat(64) }, '/id'],
     ['no body', AUTH_CALLS.sign, undefined, '/token'],
     ['a text as body', AUTH_CALLS.sign, 'token', undefined],
     ['a token that is a number', AUTH_CALLS.sign, { token: 1, purpose: 'socket' }, '/token'],

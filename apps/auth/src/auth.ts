@@ -19,10 +19,14 @@ import { authModule } from './auth.module.js';
 import type { AuthConfig } from './config.js';
 import { StoredRevocation } from './entities.js';
 import { Revocation1800000000000 } from './migrations/1800000000000-revocation.js';
+import { ApiToken1800000500000 } from './migrations/1800000500000-api-token.js';
 import { Projection } from './projection.js';
 import { RevocationStore } from './revocation-store.js';
 import { Revoking } from './revoking.js';
 import { Signing } from './signing.js';
+import { StoredToken } from './tokens/stored-token.js';
+import { TokenStore } from './tokens/token-store.js';
+import { Tokens } from './tokens/tokens.js';
 
 /** How often the bucket is compared with PostgreSQL, and tried again after a failure, in ms. */
 const RECONCILE_MS = 30_000;
@@ -78,9 +82,12 @@ export async function startAuth(service: Service, config: AuthConfig): Promise<v
     stream: { purpose: 'stream' },
   });
   const longSocketKeys = config.courierCompat;
-  const signing = new Signing({ verifier, keys, revocations, longSocketKeys, sealed });
   const app = await NestFactory.createMicroservice<MicroserviceOptions>(
-    authModule(signing, new Revoking(store, projection)),
+    authModule({
+      signing: new Signing({ verifier, keys, revocations, longSocketKeys, sealed }),
+      revoking: new Revoking({ source: database, store, projection }),
+      tokens: new Tokens(new TokenStore(database), logger),
+    }),
     { ...rpcServerOptions({ nats, app: 'auth' }), logger: nestLogger(logger) },
   );
   app.useGlobalPipes(validationPipe());
@@ -113,8 +120,8 @@ async function openStore(service: Service, config: AuthConfig) {
   const database = await openDatabase({
     url: config.databaseUrl,
     schema: 'auth',
-    entities: [StoredRevocation],
-    migrations: [Revocation1800000000000],
+    entities: [StoredRevocation, StoredToken],
+    migrations: [Revocation1800000000000, ApiToken1800000500000],
     poolSize: config.databasePool,
     retry: (attempt) => service.waitFor('database', attempt),
   });

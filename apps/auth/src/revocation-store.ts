@@ -1,4 +1,4 @@
-import type { DataSource, Repository } from 'typeorm';
+import type { DataSource, EntityManager, Repository } from 'typeorm';
 import { StoredRevocation, secondsOf } from './entities.js';
 import type { Target } from './target.js';
 
@@ -12,9 +12,16 @@ export class RevocationStore {
     this.#rows = source.getRepository(StoredRevocation);
   }
 
-  /** Stores a revocation and returns what is stored now: an earlier one that reaches further keeps its reach. */
-  async record({ audience, kind, name }: Target, issuedBefore: number | null): Promise<StoredRevocation> {
-    const [row] = await this.#rows.query(
+  /**
+   * Stores a revocation and returns what is stored now: an earlier one that reaches further keeps its reach.
+   * @param manager the transaction of which it is part
+   */
+  async record(
+    { audience, kind, name }: Target,
+    issuedBefore: number | null,
+    manager: EntityManager = this.#rows.manager,
+  ): Promise<StoredRevocation> {
+    const [row] = await manager.query(
       `INSERT INTO revocation (audience, kind, name, issued_before, revoked_at)
        VALUES ($1, $2, $3, $4, now())
        ON CONFLICT (audience, kind, name) DO UPDATE SET

@@ -10,6 +10,8 @@ import { InboxModule } from './faces/inbox/inbox.module.js';
 import { NotifyModule } from './faces/notify/notify.module.js';
 import { StreamModule } from './faces/stream/stream.module.js';
 import { TimelineModule } from './faces/timeline/timeline.module.js';
+import { TokensModule } from './faces/tokens/tokens.module.js';
+import { ApiTokens } from './http/api-tokens.js';
 import { ProbesController } from './http/probes.controller.js';
 
 @Global()
@@ -28,10 +30,11 @@ export class GatewayModule {
         TimelineModule,
         DeadLettersModule,
         StreamModule,
+        TokensModule,
       ],
       controllers: [ProbesController],
-      providers: [{ provide: GatewayCore, useValue: core }],
-      exports: [GatewayCore],
+      providers: [{ provide: GatewayCore, useValue: core }, ApiTokens],
+      exports: [GatewayCore, ApiTokens],
     };
   }
 }

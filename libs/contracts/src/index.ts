@@ -143,6 +143,20 @@ export {
   UNREAD_LIMIT,
 } from './rpc/timeline.js';
 export {
+  API_SCOPES,
+  API_TOKEN_LIMIT,
+  type ApiScope,
+  type ApiTokenItem,
+  type ApiTokenPage,
+  type CheckTokenReply,
+  CheckTokenRequest,
+  IssueTokenRequest,
+  ListTokensRequest,
+  type RevokeTokenReply,
+  RevokeTokenRequest,
+  TOKEN_CALLS,
+} from './rpc/tokens.js';
+export {
   checkForCatalogue,
   checkTenantSchema,
   compilePayload,

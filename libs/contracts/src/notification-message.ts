@@ -66,7 +66,7 @@ export function parseNotificationMessage(
     expect(
       (id === undefined) === (value === undefined),
       `/${name}`,
-      'must be a number or a text of 1 to 255 bytes',
+      'must be a whole number or a text of 1 to 255 bytes',
     );
     return id;
   });

@@ -40,6 +40,8 @@ describe('a problem', () => {
       topic_not_found: 404,
       notification_not_found: 404,
       dead_letter_not_found: 404,
+      token_not_found: 404,
+      token_limit: 429,
       timeline_entry_not_found: 404,
       route_not_found: 404,
       topic_conflict: 409,

@@ -15,6 +15,7 @@ export const PROBLEMS = {
   notification_not_found: { status: 404, title: 'The notification does not exist', retry: false },
   dead_letter_not_found: { status: 404, title: 'The dead letter does not exist', retry: false },
   timeline_entry_not_found: { status: 404, title: 'The timeline has no such entry', retry: false },
+  token_not_found: { status: 404, title: 'The API token does not exist', retry: false },
   route_not_found: { status: 404, title: 'There is no such call', retry: false },
   topic_conflict: { status: 409, title: 'The topic exists with other properties', retry: false },
   idempotency_conflict: {
@@ -26,6 +27,7 @@ export const PROBLEMS = {
   request_invalid: { status: 422, title: 'The request is not valid', retry: false },
   payload_invalid: { status: 422, title: "The payload does not fit the topic's schema", retry: false },
   subscription_limit: { status: 429, title: 'Too many subscriptions', retry: false },
+  token_limit: { status: 429, title: 'The audience has as many API tokens as it may', retry: false },
   rate_limited: { status: 429, title: 'Too many requests', retry: true },
   publish_quota: { status: 429, title: 'The audience has published as much as it may today', retry: true },
   storage_quota: { status: 429, title: 'The audience has stored as much as it may today', retry: true },

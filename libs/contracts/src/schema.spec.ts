@@ -1,4 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
+import { cpuTime } from '@posthorn/testing';
 import { Type } from '@sinclair/typebox';
 import { checkForCatalogue, compilePayload, exceedsDepth } from './schema.js';
 
@@ -41,12 +42,13 @@ describe('a payload check', () => {
   it('checks a payload of 1 MiB, and tells of one full of faults without delay', () => {
     const join = checkForCatalogue('community:join');
     const event = { author: 'a', target: 'b', community: 'c' };
-    const started = performance.now();
-    expect(join({ ...event, managers: new Array(250_000).fill('m') })).toEqual([]);
-    const control = performance.now() - started;
-    const findings = join({ ...event, managers: new Array(250_000).fill(null) });
+    const control = cpuTime(() =>
+      expect(join({ ...event, managers: new Array(250_000).fill('m') })).toEqual([]),
+    );
+    const faulty = { ...event, managers: new Array(250_000).fill(null) };
+    let findings: readonly unknown[] = [];
+    expect(cpuTime(() => (findings = join(faulty)))).toBeLessThan(20 * control + 1_000);
     expect(findings[0]).toEqual(expect.objectContaining({ path: '/managers/0' }));
-    expect(performance.now() - started).toBeLessThan(20 * control + 1_000);
   });
 });
 

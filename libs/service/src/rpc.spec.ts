@@ -205,7 +205,7 @@ describe('a call that nobody answers is unavailable', () => {
   it('at once when no replica is there', async () => {
     const began = performance.now();
     expect((await problemOf((await client()).call('ph-rpc.demo.echo', {}))).code).toBe('unavailable');
-    expect(performance.now() - began).toBeLessThan(1_000);
+    expect(performance.now() - began).toBeLessThan(3_000);
   });
 
   it('after its time-out when a replica does not answer', async () => {

@@ -11,7 +11,7 @@ export class Collected<T> {
 
   /**
    * Resolves with everything so far once there are that many items, or once `enough` says so.
-   * @throws after 10 s, saying what there is
+   * @throws after 30 s, saying what there is
    */
   until(enough: number | ((items: readonly T[]) => boolean)): Promise<readonly T[]> {
     const satisfied = () => (typeof enough === 'number' ? this.items.length >= enough : enough(this.items));
@@ -26,7 +26,7 @@ export class Collected<T> {
       };
       const timer = setTimeout(() => {
         settle(() => reject(new Error(`only ${this.items.length} came`)));
-      }, 10_000);
+      }, 30_000);
       this.#waiting.add(look);
       look();
     });

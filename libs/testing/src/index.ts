@@ -1,4 +1,5 @@
 export { type AppName, AppProcess } from './app-process.js';
+export { type BrowserContext, type Page, startBrowser, type TestBrowser } from './browser.js';
 export {
   type BusContent,
   draftOf,
@@ -10,6 +11,7 @@ export {
 } from './bus.js';
 export { type ClusterOptions, startCluster, type TestCluster } from './cluster.js';
 export { Collected } from './collected.js';
+export { cpuTime } from './cpu-time.js';
 export { eventually } from './eventually.js';
 export { type ForgedCopy, forgeCopy } from './forge-copy.js';
 export { freePort } from './free-port.js';

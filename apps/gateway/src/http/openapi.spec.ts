@@ -14,6 +14,7 @@ import { NotifyController } from '../faces/inbox/notify.controller.js';
 import { PopupController } from '../faces/notify/popup.controller.js';
 import { StreamController } from '../faces/stream/stream.controller.js';
 import { TimelineController } from '../faces/timeline/timeline.controller.js';
+import { TokensController } from '../faces/tokens/tokens.controller.js';
 import { OPENAPI } from './openapi.js';
 
 const controllers = [
@@ -30,6 +31,7 @@ const controllers = [
   TimelineController,
   DeadLettersController,
   StreamController,
+  TokensController,
 ];
 
 /** `GET /v1/topic` for each handler of a controller, as Nest would route it. */

@@ -9,6 +9,7 @@ import { INBOX_PATHS } from '../faces/inbox/openapi.js';
 import { NOTIFY_PATHS } from '../faces/notify/openapi.js';
 import { STREAM_KEY, STREAM_PATHS } from '../faces/stream/openapi.js';
 import { TIMELINE_ITEM, TIMELINE_PATHS } from '../faces/timeline/openapi.js';
+import { TOKEN_PATHS } from '../faces/tokens/openapi.js';
 import { object, text, withOperationIds } from './openapi-parts.js';
 
 /** OpenAPI 3.1. */
@@ -35,6 +36,7 @@ export const OPENAPI = {
     ...DEAD_LETTER_PATHS,
     ...STREAM_PATHS,
     ...BUS_PATHS,
+    ...TOKEN_PATHS,
   }),
   components: {
     securitySchemes: {

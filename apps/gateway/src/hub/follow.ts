@@ -136,6 +136,8 @@ export class Follow implements Flushable {
     this.#queue = [];
     const complete = this.#complete();
     for (const event of queue) {
+      // A reader may have had enough with any of them.
+      if (this.#closed) return;
       if (this.#emit(event, complete)) continue;
       this.#fallBack();
       return;
@@ -233,9 +235,10 @@ export class Follow implements Flushable {
       .flatMap((stretch) => stretch.events.filter(({ position }) => position.sequence <= upTo))
       .sort((a, b) => a.position.sequence - b.position.sequence);
     for (const event of events) {
-      if (turn.breath() ?? reader.room()) return 'more';
+      if (this.#closed || (turn.breath() ?? reader.room())) return 'more';
       if (!this.#emit(event, { epoch, sequence: complete })) return 'unsettled';
     }
+    if (this.#closed) return 'more';
     if (this.#cursor.epoch === epoch) {
       this.#cursor = settled(this.#cursor, { epoch, sequence: Math.min(complete, upTo) });
     }

@@ -167,7 +167,7 @@ describe('a publish on an ephemeral topic is refused', () => {
     link.reset();
     await expect(waiting).rejects.toMatchObject({ code: 'unavailable', retryAfter: 1 });
     await expect(far.bus.publish(draftOf('cursor/moves', {}))).rejects.toMatchObject({ code: 'unavailable' });
-    expect(performance.now() - started).toBeLessThan(1_000);
+    expect(performance.now() - started).toBeLessThan(3_000);
   });
 
   it('when the server does not answer in time', async () => {

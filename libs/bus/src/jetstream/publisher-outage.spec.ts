@@ -32,7 +32,7 @@ describe('while NATS is away', () => {
     await disconnected;
     const started = performance.now();
     const refused = await Promise.allSettled([2, 3, 4].map((n) => process.bus.publish(draft(n))));
-    expect(performance.now() - started).toBeLessThan(500);
+    expect(performance.now() - started).toBeLessThan(3_000);
     for (const outcome of refused) {
       expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'unavailable', retryAfter: 1 } });
     }
@@ -58,7 +58,7 @@ describe('while NATS is away', () => {
     const started = performance.now();
     link.reset();
     await expect(waiting).rejects.toMatchObject({ code: 'unavailable' });
-    expect(performance.now() - started).toBeLessThan(1_000);
+    expect(performance.now() - started).toBeLessThan(3_000);
   });
 
   it('a server that does not answer is unavailable, and the same id is stored once when it goes on', async () => {

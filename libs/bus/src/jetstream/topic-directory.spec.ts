@@ -230,6 +230,6 @@ describe('the registry', () => {
     await expect(registryLookup(process.nc)({ audience: 'x' })).rejects.toMatchObject({
       code: 'unavailable',
     });
-    expect(performance.now() - started).toBeLessThan(1_000);
+    expect(performance.now() - started).toBeLessThan(3_000);
   });
 });

@@ -89,6 +89,11 @@ export class RevocationList {
     });
   }
 
+  /** Whether one token was revoked by its own id: for tokens of which no user and no time of issue is known. */
+  isTokenRevoked(audience: string, tokenId: string): boolean {
+    return this.#entries.has(revocationKey.token(audience, tokenId));
+  }
+
   /** Calls `listener` with each revocation that arrives from now on. Returns the way to stop it. */
   onRevoked(listener: (revoked: Revoked) => void): () => void {
     this.#listeners.add(listener);

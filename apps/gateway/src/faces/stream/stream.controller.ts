@@ -32,7 +32,7 @@ export class StreamController {
         ? interestIn(names, principal, this.core.config.subscriptionLimit)
         : interestByDefault(principal);
       const last = lastEventId(request);
-      const since = last === undefined ? sinceOf(query) : cursorOf(last);
+      const since = beginning(last, textOf(query, 'since'));
       return { principal, interest, since, voice: new StreamVoice(interest.names) };
     });
   }
@@ -57,11 +57,12 @@ export class StreamController {
       const key = (request.params as Readonly<Record<string, string>>)['*'];
       const principal = await callerOf(this.core, { headers: { origin: request.headers.origin } }, key);
       const last = lastEventId(request);
-      const { place, head } = splitId(last ?? textOf(query, 'since') ?? '');
+      const since = textOf(query, 'since');
+      const { head } = splitId(last ?? since ?? '');
       return {
         principal,
         interest: interestInOwn(STATUS_TOPICS, principal),
-        since: place === '' && last === undefined ? undefined : cursorOf(place),
+        since: beginning(last && splitId(last).place, since && splitId(since).place),
         voice: new StatusVoice(head ?? textOf(query, 'head')),
       };
     });
@@ -93,14 +94,13 @@ function lastEventId({ headers }: FastifyRequest): string | undefined {
   return typeof id === 'string' && id !== '' ? id : undefined;
 }
 
-/** A cursor that a browser kept, or the page: what is none is one of no stream. */
-function cursorOf(text: string): Cursor {
-  return parseCursor(text) ?? { epoch: '', sequence: 0 };
-}
-
-/** @throws ProblemError `request_invalid` */
-function sinceOf(query: Query): Cursor | undefined {
-  const since = textOf(query, 'since');
+/**
+ * Where a client begins. What a browser says counts before what the page does, and may be any text: what is no cursor
+ * is one of no stream.
+ * @throws ProblemError `request_invalid` where the page says what is no cursor
+ */
+function beginning(last: string | undefined, since: string | undefined): Cursor | undefined {
+  if (last !== undefined) return parseCursor(last) ?? { epoch: '', sequence: 0 };
   if (since === undefined) return undefined;
   const cursor = parseCursor(since);
   if (cursor) return cursor;
