@@ -58,12 +58,12 @@ export const GATEWAY_FIELDS = {
   publishRate: integer('PUBLISH_RATE', {
     min: 1,
     default: 100,
-    description: 'Publishes of one connection, or of one user over REST, per second on average',
+    description: 'Publishes of one connection, or of one user or API token over REST, per second on average',
   }),
   publishBurst: integer('PUBLISH_BURST', {
     min: 1,
     default: 200,
-    description: 'Publishes of one connection, or of one user over REST, at once',
+    description: 'Publishes of one connection, or of one user or API token over REST, at once',
   }),
   broadcastRate: integer('BROADCAST_RATE', {
     min: 1,

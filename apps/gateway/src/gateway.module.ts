@@ -8,6 +8,7 @@ import { CourierModule } from './faces/courier/courier.module.js';
 import { DeadLettersModule } from './faces/dead-letters/dead-letters.module.js';
 import { InboxModule } from './faces/inbox/inbox.module.js';
 import { NotifyModule } from './faces/notify/notify.module.js';
+import { RoomsModule } from './faces/rooms/rooms.module.js';
 import { StreamModule } from './faces/stream/stream.module.js';
 import { TimelineModule } from './faces/timeline/timeline.module.js';
 import { TokensModule } from './faces/tokens/tokens.module.js';
@@ -26,6 +27,7 @@ export class GatewayModule {
         CourierModule,
         InboxModule,
         NotifyModule,
+        RoomsModule,
         CommunitiesModule,
         TimelineModule,
         DeadLettersModule,

@@ -32,6 +32,7 @@ export {
   assertMayPublish,
   assertMaySubscribe,
   assertPrivileged,
+  countSubscriptions,
   filtersFor,
   isPattern,
   mayPublish,
@@ -73,6 +74,7 @@ export {
   type ProblemOptions,
   toProblemDocument,
 } from './problem.js';
+export { ROOM_SCOPES, type RoomScope, roomEventName, roomTopic } from './room.js';
 export {
   AUTH_CALLS,
   type KeyPurpose,
@@ -181,6 +183,7 @@ export {
   encodePath,
   encodeToken,
   ephemeralSubject,
+  exceeds,
   liveSubject,
   matchesFilter,
   NO_KEY,
@@ -197,6 +200,7 @@ export {
 } from './subject.js';
 export {
   BROADCAST,
+  EVENT_NAME_LIMIT,
   hasWildcard,
   hiddenEntry,
   ownTopic,

@@ -5,6 +5,7 @@ import {
   assertMayPublish,
   assertMaySubscribe,
   assertPrivileged,
+  countSubscriptions,
   filtersFor,
   isPattern,
   mayReceive,
@@ -152,6 +153,53 @@ describe('a user', () => {
 
   it('is no service', () => {
     expect(allowed(() => assertPrivileged(as('user'), 'schema'))).toBe(false);
+  });
+});
+
+describe('a member of a room', () => {
+  const member = as('user', { room, permissions: { subscribe: ['>'] } });
+  const own = ['room/organization', 'room/event/e1', 'room:session.s1'];
+
+  it('hears events of any name in it, those that look like patterns too', () => {
+    for (const eventName of ['*', '>', 'a/*', '*.b', 'a:>', ' ', 'a/b', '\0', 'session/s2/x']) {
+      for (const topic of own) {
+        const name = `${topic}/${eventName}`;
+        const target = parseTarget(name, member);
+        expect(isPattern(target) ? target.filters : target.path).toBe(parseTopic(name).path);
+        expect(allowed(() => assertMaySubscribe(member, target))).toBe(true);
+      }
+    }
+  });
+
+  it('means patterns by what is not its own room', () => {
+    for (const name of [
+      'room/>',
+      'room/session/*/x',
+      'room/session/s2/*',
+      'room/event/e2/>',
+      'room.*.s1.*',
+    ]) {
+      expect(isPattern(parseTarget(name, member))).toBe(true);
+    }
+    expect(isPattern(parseTarget('room/session/s1/*', as('user')))).toBe(true);
+    expect(isPattern(parseTarget('room/session/s1/*', as('service', { room })))).toBe(true);
+  });
+
+  it('has one subscription for an event name, in all of its three topics', () => {
+    const count = (principal: Principal, ...names: string[]) =>
+      countSubscriptions(
+        names.map((name) => parseTarget(name, principal)),
+        principal,
+      );
+    const topicsOf = (eventName: string) => own.map((topic) => `${topic}/${eventName}`);
+    expect(count(member)).toBe(0);
+    expect(count(member, ...topicsOf('hello'))).toBe(1);
+    expect(count(member, ...topicsOf('hello').slice(1))).toBe(1);
+    expect(count(member, ...topicsOf('hello'), ...topicsOf('hello/x'), ...topicsOf('*'))).toBe(3);
+    expect(count(member, 'hello', 'room/>', 'room/event/e1', ...topicsOf('hello'))).toBe(4);
+    expect(count(as('user'), ...topicsOf('hello'))).toBe(3);
+    expect(count(as('service'), ...topicsOf('a'), 'room/session/s2/a')).toBe(4);
+    expect(count(as('service', { room }), ...topicsOf('a'), 'room/session/s2/a')).toBe(2);
   });
 });
 

@@ -1,6 +1,7 @@
 /** Who may publish and subscribe what: the one home of that policy (docs/protocols/events.md, "Who may do what"). */
 import { isPrivileged, type Principal } from './principal.js';
 import { ProblemError } from './problem.js';
+import { ROOM_SCOPES, roomEventName } from './room.js';
 import { coversFilter, matchesFilter, type Scope } from './subject.js';
 import {
   hasWildcard,
@@ -14,7 +15,7 @@ import {
 
 /** First segments that belong to the platform: names of theirs that no document lists are reserved too. */
 const PLATFORM_NAMESPACES = new Set(['community', 'login', 'invitation', 'usernotification']);
-const ROOM_KINDS = new Set(['organization', 'event', 'session']);
+const ROOM_KINDS: ReadonlySet<string> = new Set(ROOM_SCOPES);
 
 /** What a subscription asks for. */
 export type Target = Topic | Pattern;
@@ -26,8 +27,8 @@ export function isPattern(target: Target): target is Pattern {
 
 /**
  * What a principal means by a name it subscribes to: a topic, its own notifications where the parameter is
- * hidden, or a pattern. A name that ends in `*` or `>` is a pattern unless it is the principal's own topic:
- * users may be called anything.
+ * hidden, or a pattern. A name that holds `*` or `>` is a pattern unless it is the principal's own topic, or one
+ * of the room that it is a member of: users and events of rooms may be called anything.
  * @throws ProblemError `request_invalid`, `forbidden`
  */
 export function parseTarget(name: unknown, principal: Principal): Target {
@@ -37,7 +38,21 @@ export function parseTarget(name: unknown, principal: Principal): Target {
   if (hidden && principal.sub === null) throw forbidden('The token names no user');
   if (hidden || !hasWildcard(name)) return parseTopic(name, principal.sub);
   const literal = tryTopic(name);
-  return literal && owns(principal, literal) ? literal : parsePattern(name);
+  return literal && (owns(principal, literal) || isMembers(principal, literal))
+    ? literal
+    : parsePattern(name);
+}
+
+/** How many subscriptions it takes to hear some targets: one for an event name of the principal's own room. */
+export function countSubscriptions(targets: Iterable<Target>, { room }: Principal): number {
+  const eventNames = new Set<string>();
+  let others = 0;
+  for (const target of targets) {
+    const eventName = room && !isPattern(target) ? roomEventName(target, room) : undefined;
+    if (eventName === undefined) others++;
+    else eventNames.add(eventName);
+  }
+  return others + eventNames.size;
 }
 
 /**
@@ -129,6 +144,12 @@ function patternRefusal(principal: Principal, pattern: Pattern): string | undefi
 function owns(principal: Principal, topic: Topic): boolean {
   const claim = topic.entry?.parameter?.owner;
   return claim !== undefined && topic.key !== null && principal[claim] === topic.key;
+}
+
+/** Whether a topic is of the room whose member the principal is. A service sees rooms from outside. */
+function isMembers(principal: Principal, topic: Topic): boolean {
+  const { room } = principal;
+  return room !== undefined && !isPrivileged(principal) && roomEventName(topic, room) !== undefined;
 }
 
 function inPlatformNamespace(topic: Topic): boolean {

@@ -109,6 +109,12 @@ describe('the principal of a token', () => {
     ['room', { event_id: 'e', session_id: 1 }],
     ['room', { event_id: '', session_id: 's' }],
     ['room', ['e', 's']],
+    ...['s/x', 's:x', 's.x', '/', 's t', 's\n', 's\0', '*', '>', '\ud800', 's'.repeat(65)].flatMap(
+      (id): [string, object][] => [
+        ['room', { event_id: 'e', session_id: id }],
+        ['room', { event_id: id, session_id: 's' }],
+      ],
+    ),
     ['permissions', []],
     ['permissions', 'all'],
     ['permissions/publish', { publish: 'all' }],
@@ -125,6 +131,13 @@ describe('the principal of a token', () => {
     const room = { event_id: 'e', session_id: 's', more: true };
     expect(principalOfClaims(claims({ room })).room).toEqual({ event_id: 'e', session_id: 's' });
     expect(principalOfClaims(claims({ room: null }))).not.toHaveProperty('room');
+  });
+
+  it('is in a room of any id that can stand in a name', () => {
+    for (const id of ['8f14e45f-ceea-4e7b-9c1e-000000000001', '-', '=2F', 'é', '\u{1F600}'.repeat(64)]) {
+      const room = { event_id: id, session_id: id };
+      expect(principalOfClaims(claims({ room })).room).toEqual(room);
+    }
   });
 
   it('has the permissions of its token, and an empty list is a list', () => {

@@ -1,10 +1,11 @@
 /** Who is calling (docs/protocols/events.md, "Who may do what"). A principal is plain data: a key carries it. */
 import { type Finding, ProblemError } from './problem.js';
 import { checkName, isStorable } from './subject.js';
+import { isSegment } from './topic.js';
 
 export type Role = 'user' | 'service' | 'admin';
 
-/** The room that a member belongs to (docs/protocols/livestorm.md). */
+/** The room that a member belongs to (docs/protocols/livestorm.md). Each id is one segment of its topics' names. */
 export interface Room {
   readonly event_id: string;
   readonly session_id: string;
@@ -101,8 +102,11 @@ function moment(claims: Readonly<Record<string, unknown>>, claim: 'iat' | 'exp')
 function roomOf(room: unknown): Room | undefined {
   if (room === undefined || room === null) return undefined;
   const { event_id, session_id } = room as Partial<Record<keyof Room, unknown>>;
-  if (typeof event_id !== 'string' || typeof session_id !== 'string' || !event_id || !session_id) {
+  if (typeof event_id !== 'string' || typeof session_id !== 'string') {
     throw refuse('room', 'must hold event_id and session_id');
+  }
+  if (!isSegment(event_id) || !isSegment(session_id)) {
+    throw refuse('room', 'must hold ids of 1 to 64 characters, without `:` `/` `.` `*` `>` and white space');
   }
   return { event_id, session_id };
 }

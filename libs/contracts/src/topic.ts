@@ -33,7 +33,9 @@ export const BROADCAST = '__broadcast__';
 
 const SEPARATOR = /[:/.]/;
 const FORBIDDEN = /[\s\p{Cc}*>]/u;
-const LIMITS = { name: 200, segments: 12, segment: 64, parameterBytes: 255, eventName: 255 } as const;
+/** The longest name of a room's event, in characters. */
+export const EVENT_NAME_LIMIT = 255;
+const LIMITS = { name: 200, segments: 12, segment: 64, parameterBytes: 255 } as const;
 
 interface Template {
   readonly entry: CatalogueEntry;
@@ -121,6 +123,11 @@ export function hasWildcard(name: string): boolean {
   return segments.includes('*') || segments.at(-1) === '>';
 }
 
+/** Whether a text can be one segment of a name. An id that cannot would name no topic, or another one. */
+export function isSegment(text: string): boolean {
+  return text.isWellFormed() && !SEPARATOR.test(text) && faultOf(text) === undefined;
+}
+
 /**
  * The filters of a pattern (`community:*:invite`, `sync.>`): `*` is one segment, `>` the rest. A template's
  * parameter is taken whole, by a wildcard at the end; a topic of several spellings goes by its first.
@@ -192,8 +199,8 @@ function roomTopic(name: string): Topic | undefined {
   const match = ROOM.exec(name);
   if (!match) return undefined;
   const [, organization, kind, id, eventName] = match;
-  if (!eventName || exceeds(eventName, LIMITS.eventName)) {
-    throw invalid(`needs an event name of 1 to ${LIMITS.eventName} characters at its end`);
+  if (!eventName || exceeds(eventName, EVENT_NAME_LIMIT)) {
+    throw invalid(`needs an event name of 1 to ${EVENT_NAME_LIMIT} characters at its end`);
   }
   const segments = organization ? ['room', organization, eventName] : ['room', kind!, id!, eventName];
   for (const segment of segments.slice(0, -1)) checkSegment(segment);
@@ -244,9 +251,14 @@ function segmentsMatch(pattern: readonly string[], segments: readonly string[]):
 }
 
 function checkSegment(segment: string): void {
-  if (segment === '') throw invalid('has an empty segment');
-  if (exceeds(segment, LIMITS.segment)) throw invalid(`has a segment of over ${LIMITS.segment} characters`);
-  if (FORBIDDEN.test(segment)) throw invalid('holds white space, a control character, `*` or `>`');
+  const fault = faultOf(segment);
+  if (fault) throw invalid(fault);
+}
+
+function faultOf(segment: string): string | undefined {
+  if (segment === '') return 'has an empty segment';
+  if (exceeds(segment, LIMITS.segment)) return `has a segment of over ${LIMITS.segment} characters`;
+  return FORBIDDEN.test(segment) ? 'holds white space, a control character, `*` or `>`' : undefined;
 }
 
 function isWild(segment: string): boolean {

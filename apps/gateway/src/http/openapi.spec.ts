@@ -12,6 +12,7 @@ import { DeadLettersController } from '../faces/dead-letters/dead-letters.contro
 import { InboxController } from '../faces/inbox/inbox.controller.js';
 import { NotifyController } from '../faces/inbox/notify.controller.js';
 import { PopupController } from '../faces/notify/popup.controller.js';
+import { RoomsController } from '../faces/rooms/rooms.controller.js';
 import { StreamController } from '../faces/stream/stream.controller.js';
 import { TimelineController } from '../faces/timeline/timeline.controller.js';
 import { TokensController } from '../faces/tokens/tokens.controller.js';
@@ -27,6 +28,7 @@ const controllers = [
   InboxController,
   NotifyController,
   PopupController,
+  RoomsController,
   CommunitiesController,
   TimelineController,
   DeadLettersController,
@@ -40,11 +42,13 @@ function callsOf(controller: (typeof controllers)[number]): string[] {
   const names = Object.getOwnPropertyNames(controller.prototype).filter((name) => name !== 'constructor');
   return names.flatMap((name) => {
     const handler = (controller.prototype as unknown as Record<string, object>)[name]!;
-    const path: string | undefined = Reflect.getMetadata('path', handler);
-    if (path === undefined) return [];
+    const paths: string | string[] | undefined = Reflect.getMetadata('path', handler);
+    if (paths === undefined) return [];
     const method = RequestMethod[Reflect.getMetadata('method', handler) as number];
-    const whole = `/${base}/${path}`.replace(/\/+/g, '/').replace(/(.)\/$/, '$1');
-    return [`${method} ${whole.replace(/:(\w+)/g, '{$1}').replace('*', '{key}')}`];
+    return [paths].flat().map((path) => {
+      const whole = `/${base}/${path}`.replace(/\/+/g, '/').replace(/(.)\/$/, '$1');
+      return `${method} ${whole.replace(/:(\w+)/g, '{$1}').replace('*', '{key}')}`;
+    });
   });
 }
 

@@ -7,6 +7,7 @@ import { AUDIENCE, COURIER_PATHS, TOPIC } from '../faces/courier/openapi.js';
 import { DEAD_LETTER_PATHS } from '../faces/dead-letters/openapi.js';
 import { INBOX_PATHS } from '../faces/inbox/openapi.js';
 import { NOTIFY_PATHS } from '../faces/notify/openapi.js';
+import { API_TOKEN, ROOM_PATHS } from '../faces/rooms/openapi.js';
 import { STREAM_KEY, STREAM_PATHS } from '../faces/stream/openapi.js';
 import { TIMELINE_ITEM, TIMELINE_PATHS } from '../faces/timeline/openapi.js';
 import { TOKEN_PATHS } from '../faces/tokens/openapi.js';
@@ -31,6 +32,7 @@ export const OPENAPI = {
     ...COURIER_PATHS,
     ...INBOX_PATHS,
     ...NOTIFY_PATHS,
+    ...ROOM_PATHS,
     ...COMMUNITY_PATHS,
     ...TIMELINE_PATHS,
     ...DEAD_LETTER_PATHS,
@@ -43,6 +45,7 @@ export const OPENAPI = {
       jwt: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' },
       streamKey: STREAM_KEY,
       trytonSession: TRYTON_SESSION,
+      apiToken: API_TOKEN,
     },
     schemas: {
       Audience: AUDIENCE,

@@ -2,7 +2,7 @@
  * How a connection's protocol looks on the wire. What happens on a connection is the session's; a dialect says
  * what the client's frames ask for, and how the client is told.
  */
-import { asProblem, type ProblemError } from '@posthorn/contracts';
+import { asProblem, type ProblemError, type Room } from '@posthorn/contracts';
 import type { Encoding } from '../hub/feed.js';
 import { broadcastFrame, jsonFrame, messageFrame } from '../hub/frame.js';
 import type { Sink } from '../hub/outbox.js';
@@ -15,6 +15,8 @@ export interface Welcome {
   readonly audience: string;
   /** When its token ends, ISO 8601; null for never. */
   readonly expires: string | null;
+  /** The room that its token names. */
+  readonly room?: Room;
 }
 
 export interface Dialect {

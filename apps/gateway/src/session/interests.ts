@@ -8,6 +8,7 @@ import {
   assertMaySubscribe,
   BROADCAST,
   type Cursor,
+  countSubscriptions,
   filtersFor,
   formatCursor,
   isBeyond,
@@ -95,7 +96,7 @@ export class Interests {
     const target = parseTarget(name, principal());
     assertMaySubscribe(principal(), target);
     const known = this.#subscriptions.get(target);
-    if (!known && this.#subscriptions.size >= limit) {
+    if (!known && this.#wouldExceed(limit, target)) {
       throw new ProblemError('subscription_limit', `A connection may have ${limit} subscriptions`);
     }
     const subscription = known ?? this.#listen(target, name, since);
@@ -185,6 +186,13 @@ export class Interests {
       // More topics than a cursor holds.
       return undefined;
     }
+  }
+
+  #wouldExceed(limit: number, target: Target): boolean {
+    // What counts is never more than what there is.
+    if (this.#subscriptions.size < limit) return false;
+    const targets = Array.from(this.#subscriptions, (subscription) => subscription.target);
+    return countSubscriptions([...targets, target], this.#options.principal()) > limit;
   }
 
   #listen(target: Target, name: string, since: Cursor | undefined): Subscription {

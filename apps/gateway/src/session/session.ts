@@ -177,11 +177,12 @@ export class Session {
 
   /** Says what the token is good for, then lets broadcasts flow. */
   async #welcome(): Promise<void> {
-    const { audience, expiresAt } = this.#principal;
+    const { audience, expiresAt, room } = this.#principal;
     const begin = await this.#interests.followBroadcasts();
     if (this.#ended) return;
     const expires = expiresAt === undefined ? null : new Date(expiresAt * 1_000).toISOString();
-    this.#outbox.send(this.#dialect.welcome({ connection: this.id, audience, expires }));
+    const welcome = { connection: this.id, audience, expires, ...(room && { room }) };
+    this.#outbox.send(this.#dialect.welcome(welcome));
     begin?.();
   }
 

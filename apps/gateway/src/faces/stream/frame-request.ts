@@ -1,12 +1,15 @@
 /** What the body of `POST /v1/stream` asks for (docs/protocols/inthe-am.md, "Event stream"). */
 import {
   BROADCAST,
+  countSubscriptions,
   type Finding,
   isPattern,
   type Principal,
   ProblemError,
   parseCursor,
   parseTarget,
+  ROOM_SCOPES,
+  type Target,
 } from '@posthorn/contracts';
 import { objectBody } from '../../http/body.js';
 import { type ClientFrame, checkClientFrame } from '../../session/client-frame.js';
@@ -49,7 +52,7 @@ export function framesOf(body: unknown, principal: Principal, limit: number): re
   if (errors.length > 0) {
     throw new ProblemError('request_invalid', 'The body does not have the expected form', { errors });
   }
-  if (new Set(frames.map(({ topic }) => identityOf(topic, principal))).size > limit) {
+  if (countOf(frames, principal, limit) > limit) {
     throw new ProblemError('subscription_limit', `A stream may have ${limit} subscriptions`);
   }
   return frames;
@@ -57,12 +60,18 @@ export function framesOf(body: unknown, principal: Principal, limit: number): re
 
 const NO_PLACE = 'must be a position or cursor as the server gave it';
 
-/** However a name is spelled, it is one subscription. */
-function identityOf(topic: string, principal: Principal): string {
-  try {
-    const target = parseTarget(topic, principal);
-    return isPattern(target) ? target.filters.join(' ') : target.path;
-  } catch {
-    return topic;
+/** As the connection will count them; what is no name is refused by and by. Counted no further than has to be. */
+function countOf(frames: readonly Subscribe[], principal: Principal, limit: number): number {
+  const targets = new Map<string, Target>();
+  const refused = new Set<string>();
+  for (const { topic } of frames) {
+    if (targets.size + refused.size > ROOM_SCOPES.length * limit) break;
+    try {
+      const target = parseTarget(topic, principal);
+      targets.set(isPattern(target) ? target.filters.join(' ') : target.path, target);
+    } catch {
+      refused.add(topic);
+    }
   }
+  return countSubscriptions(targets.values(), principal) + refused.size;
 }

@@ -3,6 +3,7 @@ import {
   assertMaySubscribe,
   BROADCAST,
   CATALOGUE,
+  countSubscriptions,
   coversFilter,
   type Finding,
   filtersFor,
@@ -14,6 +15,7 @@ import {
   ProblemError,
   parseTarget,
   parseTopic,
+  ROOM_SCOPES,
   type Target,
   type Topic,
 } from '@posthorn/contracts';
@@ -42,7 +44,7 @@ export function interestIn(
   const errors: Finding[] = [];
   for (const [path, name] of names) {
     // A list that is far too long is not read to its end.
-    if (targets.size > limit || errors.length >= 20) break;
+    if (targets.size > ROOM_SCOPES.length * limit || errors.length >= 20) break;
     try {
       const target = targetOf(name, principal);
       assertMaySubscribe(principal, target);
@@ -57,7 +59,7 @@ export function interestIn(
     }
   }
   if (errors.length > 0) throw new ProblemError('request_invalid', 'The topics are not valid', { errors });
-  if (targets.size > limit) {
+  if (countSubscriptions(targets.values(), principal) > limit) {
     throw new ProblemError('subscription_limit', `A stream may have ${limit} topics`);
   }
   return interestOf([...targets.values()], principal);
