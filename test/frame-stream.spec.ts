@@ -219,6 +219,17 @@ describe("a socket's downstream over HTTP", () => {
     await ann.count('subscribed', 129);
   });
 
+  it("counts the three topics of one event's name in a room as one", async () => {
+    const room = { event_id: 'e', session_id: 's' };
+    const three = (n: number) =>
+      ['organization', 'event/e', 'session/s'].map((scope) => `room/${scope}/name-${n}`);
+    await using member = await open('mia', topics(...upTo(128).flatMap(three)), { claims: { room } });
+    expect(member.frames[0]).toMatchObject({ action: 'welcome', room });
+    await member.count('subscribed', 3 * 128);
+    const { body } = await ask('mia', topics(...upTo(129).flatMap(three)), { claims: { room } });
+    expect(body.code).toBe('subscription_limit');
+  });
+
   it('knows its callers, and keeps to the limit of streams', async () => {
     const base = cluster.gatewayUrls[0]!;
     expect((await FrameStreamClient.open(base, 'nonsense', topics('a'))).body.code).toBe('unauthorized');
