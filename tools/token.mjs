@@ -135,7 +135,7 @@ async function create(args) {
   if (!name || !scope) throw new UsageError('api create takes --name and --scope');
   const lifetime = secondsOf(values.expires);
   const end = lifetime === null ? {} : { expires_at: new Date(Date.now() + lifetime * 1000).toISOString() };
-  const call = await openGateway({ audience, sub: 'token' });
+  const call = await openGateway({ audience, sub: 'npm run token' });
   const { token, ...issued } = await call('POST', '/v1/tokens', { name, scopes: scope, ...end });
   if (values.json) return printJson({ ...issued, token });
   console.log(clean(token));
@@ -150,7 +150,7 @@ async function list(args) {
   none(positionals);
   if (!/^[1-9]\d{0,5}$/.test(values.limit)) throw new UsageError('--limit takes a number from 1 to 999999');
   const limit = Number(values.limit);
-  const call = await openGateway({ audience: values.audience, sub: 'token' });
+  const call = await openGateway({ audience: values.audience, sub: 'npm run token' });
   /** @type {ApiToken[]} */
   const items = [];
   let cursor = null;
@@ -176,7 +176,7 @@ async function revoke(args) {
   none(rest);
   if (!given) throw new UsageError('api revoke takes one id');
   const id = idOf(given);
-  const call = await openGateway({ audience: values.audience, sub: 'token' });
+  const call = await openGateway({ audience: values.audience, sub: 'npm run token' });
   const later = await call('DELETE', `/v1/tokens/${encodeURIComponent(id)}`);
   if (values.json) return printJson({ revoked: id, effective: !later });
   console.log(clean(later ? `Revoked ${id}; not every gateway may have heard of it yet.` : `Revoked ${id}.`));
@@ -247,11 +247,11 @@ function printList(items, more) {
       item.name,
       minuteOf(item.created_at),
       item.last_used_at ? minuteOf(item.last_used_at) : 'never',
-      endOf(item.expires_at),
+      item.expires_at ? minuteOf(item.expires_at) : 'never',
     ].map(clean);
-    const rights = clean(
-      `${item.scopes.join(', ')}${item.created_by ? `, issued by ${item.created_by}` : ''}`,
-    );
+    const expired = item.expires_at !== null && Date.parse(item.expires_at) <= Date.now();
+    const by = item.created_by ? `, issued by ${item.created_by}` : '';
+    const rights = clean(`${item.scopes.join(', ')}${by}${expired ? ', expired' : ''}`);
     if (wide) console.log(`${row(id, issued, used, ends, name)}\n  ${rights}`);
     else {
       if (i > 0) console.log('');
@@ -273,12 +273,6 @@ function printList(items, more) {
  */
 function row(id, issued, used, ends, name) {
   return `${id.padEnd(36)}  ${issued.padEnd(16)}  ${used.padEnd(16)}  ${ends.padEnd(16)}  ${name}`;
-}
-
-/** @param {string | null} moment */
-function endOf(moment) {
-  if (!moment) return 'never';
-  return Date.parse(moment) <= Date.now() ? 'has expired' : minuteOf(moment);
 }
 
 /** @param {string} time ISO 8601 */
