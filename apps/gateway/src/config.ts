@@ -107,10 +107,25 @@ export const GATEWAY_FIELDS = {
     default: 128,
     description: 'Polls of one user that may wait at one gateway at once',
   }),
+  pollRate: integer('POLL_RATE', {
+    min: 1,
+    default: 4_000,
+    description: 'Polls of one user at one gateway, per second on average',
+  }),
+  pollBurst: integer('POLL_BURST', {
+    min: 1,
+    default: 8_000,
+    description: 'Polls of one user at one gateway, at once',
+  }),
+  connectionLimit: integer('CONNECTION_LIMIT', {
+    min: 1,
+    default: 64,
+    description: 'Sockets and event streams of one user that may be open at one gateway at once',
+  }),
   streamLimit: integer('STREAM_LIMIT', {
     min: 1,
-    default: 128,
-    description: 'Event streams of one user that may be open at one gateway at once',
+    default: 64,
+    description: 'Event streams of one user that may be open at one gateway at once, within CONNECTION_LIMIT',
   }),
   heartbeat: duration('HEARTBEAT', {
     min: 1_000,
