@@ -312,6 +312,18 @@ describe('an event stream', () => {
     expect(ann.events.map(({ name }) => name)).toEqual(['personal', 'user']);
   });
 
+  it('takes a name as it is, which may hold a comma', async () => {
+    const path = `/v1/stream?topic=${encodeURIComponent('a,b')}&topic=c,d&topics=e,f&topic=personal`;
+    await using ann = await open('ann', path, { claims: { username: 'ann' } });
+    await publish('personal.ann', { username: 'ann', title: '', message: '' });
+    for (const name of ['a', 'a,b', 'c,d', 'e,f', 'e', 'f']) await publish(name, {});
+    await ann.count(5);
+    expect(ann.events.map(({ name }) => name)).toEqual(['personal', 'a,b', 'c,d', 'e', 'f']);
+    await using refused = await open('ann', '/v1/stream?topics=a,b&topic=c&topic=personal.bob');
+    await refused.end();
+    expect(JSON.parse(refused.body)).toMatchObject({ status: 403, errors: [{ path: '/topic/1' }] });
+  });
+
   it('delivers once what several of its topics take', async () => {
     await using svc = await open('svc', topicsPath(['over.>', 'over.a.*', 'over.*.b', 'over/a/b']), {
       claims: SERVICE,
@@ -392,7 +404,7 @@ describe('who may open a stream', () => {
     const head = await fetch(url, { method: 'HEAD' });
     expect(head.status).toBe(200);
     expect(head.headers.get('content-type')).toMatch(/^text\/event-stream/);
-    expect((await fetch(url, { method: 'POST' })).status).toBe(404);
+    expect((await fetch(url, { method: 'PUT' })).status).toBe(404);
   });
 
   it('is let go when the token is revoked or ends, and not let in again', async () => {
@@ -426,10 +438,11 @@ describe('who may open a stream', () => {
   it('is not kept where it waited behind another answer of its connection', async () => {
     const { hostname, port } = new URL(urlAt(0, '/'));
     const authorization = `Authorization: Bearer ${await acme.token('liv')}`;
-    const before = await metric('streams{');
+    const areOpen = async (count: number) => ((await metric('streams{')) === count ? true : undefined);
+    await eventually(() => areOpen(0));
     const socket = connectTcp(Number(port), hostname);
     socket.write(`GET /v1/stream HTTP/1.1\r\nHost: localhost\r\n${authorization}\r\n\r\n`.repeat(4));
-    await eventually(async () => (await metric('streams{')) >= before + 4 || undefined);
+    await eventually(() => areOpen(4));
     socket.destroy();
     await mayOpen('liv');
   });

@@ -32,23 +32,33 @@ export function jsonFrame(message: object): Buffer {
   return textFrame(Buffer.from(JSON.stringify(message)));
 }
 
+/** A frame that holds {@link messageJson}. */
+export function messageFrame(event: FeedEvent, name: string): Buffer {
+  return textFrame(...messageJson(event, name));
+}
+
+/** A frame that holds {@link broadcastJson}. */
+export function broadcastFrame(event: FeedEvent): Buffer {
+  return textFrame(...broadcastJson(event));
+}
+
 /**
- * `{"action":"message","topic":…,"id":…,"position":…,"message":…}` with the payload's bytes as they are; an
+ * `{"action":"message","topic":…,"id":…,"position":…,"message":…}` in parts, with the payload's bytes as they are; an
  * ephemeral event has no position.
  */
-export function messageFrame(event: FeedEvent, name: string): Buffer {
-  return eventFrame(`{"action":"message","topic":${JSON.stringify(name)},`, event);
+export function messageJson(event: FeedEvent, name: string): readonly Uint8Array[] {
+  return eventJson(`{"action":"message","topic":${JSON.stringify(name)},`, event);
 }
 
-/** `{"action":"broadcast","id":…,"position":…,"message":…}`. */
-export function broadcastFrame(event: FeedEvent): Buffer {
-  return eventFrame('{"action":"broadcast",', event);
+/** `{"action":"broadcast","id":…,"position":…,"message":…}` in parts. */
+export function broadcastJson(event: FeedEvent): readonly Uint8Array[] {
+  return eventJson('{"action":"broadcast",', event);
 }
 
-function eventFrame(opening: string, event: FeedEvent): Buffer {
+function eventJson(opening: string, event: FeedEvent): readonly Uint8Array[] {
   const place = 'position' in event ? `"position":"${formatPosition(event.position)}",` : '';
   const head = `${opening}"id":${JSON.stringify(event.id)},${place}"message":`;
-  return textFrame(Buffer.from(head), event.bytes, CLOSE_BRACE);
+  return [Buffer.from(head), event.bytes, CLOSE_BRACE];
 }
 
 function frameHeader(length: number): Buffer {

@@ -1,28 +1,27 @@
 /**
- * A socket's life (docs/protocols/courier.md). Frames take effect in the order in which they came: a publish
+ * A connection's life (docs/protocols/courier.md), whatever carries it. Frames take effect in the order in which they came: a publish
  * waits for the subscriptions before it, so that a client hears what it publishes right after subscribing.
  */
 import { randomUUID } from 'node:crypto';
-import type { Duplex } from 'node:stream';
 import { type Bus, checkEventId, type Draft, publishTopic } from '@posthorn/bus/platform';
 import {
   asProblem,
   assertMayPublish,
   BROADCAST,
-  CLOSE,
+  type CLOSE,
   formatPosition,
   type Principal,
   ProblemError,
 } from '@posthorn/contracts';
 import type { Logger, Verifier } from '@posthorn/service';
-import type { WebSocket } from 'ws';
 import { authorOf } from '../author.js';
 import type { GatewayConfig } from '../config.js';
-import { PING_FRAME } from '../hub/frame.js';
+import type { GatewayCore } from '../core.js';
 import type { Hub } from '../hub/hub.js';
 import { Outbox } from '../hub/outbox.js';
 import type { Wheel } from '../hub/wheel.js';
 import type { GatewayMetrics } from '../metrics.js';
+import type { Carrier } from './carrier.js';
 import { type ClientFrame, MalformedFrame } from './client-frame.js';
 import type { Dialect } from './dialect.js';
 import { Inbound } from './inbound.js';
@@ -44,6 +43,13 @@ export interface SessionParts {
   readonly logger: Logger;
 }
 
+/** @throws ProblemError `unavailable` while the gateway waits for its services */
+export function sessionParts(core: GatewayCore): SessionParts {
+  const { hub, bus, publisher, wheel, verifier, revocations, config, metrics, service } = core;
+  const isRevoked = (principal: Principal) => revocations.isRevoked(principal);
+  return { hub, bus, publisher, wheel, verifier, isRevoked, config, metrics, logger: service.logger };
+}
+
 /** Publishes of one connection that may wait for their acknowledgement, and subscriptions for their beginning. */
 const MAX_IN_FLIGHT = 1_024;
 const MAX_STARTING = 128;
@@ -53,7 +59,7 @@ const PACE = 1_000;
 export class Session {
   readonly id = randomUUID();
   readonly #parts: SessionParts;
-  readonly #socket: WebSocket;
+  readonly #carrier: Carrier;
   readonly #dialect: Dialect;
   readonly #outbox: Outbox;
   readonly #inbound: Inbound<ClientFrame | ProblemError>;
@@ -73,21 +79,17 @@ export class Session {
   #ping: { cancel(): void } | undefined;
   #expiry: { cancel(): void } | undefined;
 
-  /**
-   * @param stream the socket's own stream, for whole frames built by the hub
-   * @param closed called once when the connection is gone
-   */
+  /** @param closed called once when the connection is gone */
   constructor(
     parts: SessionParts,
-    socket: WebSocket,
-    stream: Duplex,
+    carrier: Carrier,
     principal: Principal,
     dialect: Dialect,
     closed: (session: Session) => void,
   ) {
     const { bus, config, hub, wheel } = parts;
     this.#parts = parts;
-    this.#socket = socket;
+    this.#carrier = carrier;
     this.#principal = principal;
     this.#author = authorOf(principal);
     this.#dialect = dialect;
@@ -95,7 +97,7 @@ export class Session {
     this.#closed = () => closed(this);
     this.#outbox = new Outbox({
       turn: hub.turn,
-      stream,
+      stream: carrier.stream,
       limit: config.sendBuffer,
       overflow: () => this.end('slowConsumer'),
     });
@@ -114,22 +116,21 @@ export class Session {
     this.#publishes = new Bucket(config.publishRate, config.publishBurst, now);
     this.#broadcasts = new Bucket(config.broadcastRate, config.broadcastBurst, now);
     const pace = new Bucket(PACE + config.publishRate, PACE + config.publishBurst, now);
-    this.#inbound = new Inbound({ source: socket, pace, wheel, take: (frame) => this.#take(frame) });
+    this.#inbound = new Inbound({ source: carrier, pace, wheel, take: (frame) => this.#take(frame) });
   }
 
   get principal(): Principal {
     return this.#principal;
   }
 
-  /** Takes over the socket. The welcome goes out once broadcasts are heard. */
-  open(): void {
-    const socket = this.#socket;
-    this.#parts.metrics.connections.inc();
-    socket.on('message', (data: Buffer, isBinary: boolean) => this.#receive(data, isBinary));
-    socket.on('ping', () => this.#heard());
-    socket.on('pong', () => this.#heard());
-    socket.on('error', (error: Error & { code?: string }) => this.#broken(error.code));
-    socket.on('close', () => this.#gone());
+  /** Takes over the carrier. The welcome goes out once broadcasts are heard; resolves then. */
+  open(): Promise<void> {
+    this.#carrier.open({
+      receive: (data, isBinary) => this.#receive(data, isBinary),
+      heard: () => this.#heard(),
+      broken: (reason) => this.#broken(reason),
+      gone: () => this.#gone(),
+    });
     this.#schedulePing();
     this.#scheduleExpiry();
     const welcome = this.#welcome().catch((error) => {
@@ -138,6 +139,12 @@ export class Session {
       this.end('restart');
     });
     this.#track(welcome);
+    return welcome;
+  }
+
+  /** Takes a frame as if the peer had sent it. */
+  ask(frame: ClientFrame): void {
+    this.#inbound.push(frame);
   }
 
   /** Ends the connection: what is queued is written first. Later calls change nothing. */
@@ -145,8 +152,7 @@ export class Session {
     if (this.#ended) return;
     this.#outbox.close();
     this.#leave(reason);
-    const { code, reason: text } = CLOSE[reason];
-    this.#socket.close(code, text);
+    this.#carrier.close(reason);
   }
 
   /** Answers what the client has sent, tells it to come back after a while, and ends the connection. */
@@ -166,7 +172,7 @@ export class Session {
 
   /** Ends the connection without waiting for the peer. */
   terminate(): void {
-    this.#socket.terminate();
+    this.#carrier.terminate();
   }
 
   /** Says what the token is good for, then lets broadcasts flow. */
@@ -319,10 +325,12 @@ export class Session {
 
   #schedulePing(): void {
     const { wheel, config } = this.#parts;
+    const { ping } = this.#carrier;
+    if (!ping) return;
     this.#ping = wheel.at(Date.now() + config.pingInterval, () => {
       if (this.#silentPings >= 2) return this.end('silent');
       if (!this.#inbound.paused) this.#silentPings++;
-      this.#outbox.send(PING_FRAME);
+      this.#outbox.send(ping);
       this.#schedulePing();
     });
   }
@@ -371,11 +379,10 @@ export class Session {
     });
   }
 
-  /** The peer broke the protocol, and ws has said so in its close frame: nothing may follow that. */
-  #broken(code: string | undefined): void {
+  #broken(reason: keyof typeof CLOSE): void {
     if (this.#ended) return;
     this.#outbox.drop();
-    this.#leave(BROKEN[code ?? ''] ?? 'protocol');
+    this.#leave(reason);
   }
 
   /** From here on nothing is taken and nothing but what is queued goes out. */
@@ -392,13 +399,6 @@ export class Session {
   #gone(): void {
     this.#outbox.drop();
     if (!this.#ended) this.#leave();
-    this.#parts.metrics.connections.dec();
     this.#closed();
   }
 }
-
-/** What ws calls the errors that have a close code of their own. */
-const BROKEN: Readonly<Record<string, keyof typeof CLOSE>> = {
-  WS_ERR_UNSUPPORTED_MESSAGE_LENGTH: 'tooLarge',
-  WS_ERR_TOO_MANY_BUFFERED_PARTS: 'policy',
-};

@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import { Injectable } from '@nestjs/common';
 import { mayReceive, type Principal, ProblemError, principalId } from '@posthorn/contracts';
 import { GatewayCore } from '../../core.js';
+import { awaitOn } from '../../http/awaited.js';
 import type { PollRequest } from '../../hub/hub.js';
 import type { Poll, PollAnswer } from '../../hub/poll.js';
 
@@ -98,10 +99,7 @@ export class WaitingPolls {
     const end = Math.min(now + config.busTimeout, (principal.expiresAt ?? Number.POSITIVE_INFINITY) * 1_000);
     const timer = wheel.at(end, () => poll.end());
     const { socket } = peer;
-    const idle = socket.timeout ?? 0;
-    // It is silent because there is nothing to say.
-    socket.setTimeout(0);
-    socket.once('close', gone);
+    const answered = awaitOn(socket, gone);
     this.#waiting.add(waiting);
     this.#perUser.set(user, share);
     share.enter(request.filters);
@@ -115,8 +113,7 @@ export class WaitingPolls {
     } finally {
       poll.end();
       timer.cancel();
-      socket.off('close', gone);
-      socket.setTimeout(idle);
+      answered();
       this.#waiting.delete(waiting);
       share.leave(request.filters);
       if (share.polls === 0) this.#perUser.delete(user);

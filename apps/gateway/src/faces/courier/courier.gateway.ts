@@ -3,7 +3,8 @@ import { type OnGatewayConnection, WebSocketGateway } from '@nestjs/websockets';
 import type { WebSocket } from 'ws';
 import { GatewayCore } from '../../core.js';
 import { Connections } from '../../drain.js';
-import { Session, type SessionParts } from '../../session/session.js';
+import { Session, type SessionParts, sessionParts } from '../../session/session.js';
+import { SocketCarrier } from '../../session/socket.js';
 import type { Admission } from './courier.adapter.js';
 import { dialectOf } from './drop-in/original-dialect.js';
 
@@ -22,33 +23,31 @@ export class CourierGateway implements OnGatewayConnection {
   handleConnection(socket: WebSocket, { principal, stream }: Admission): void {
     this.#parts ??= this.#assemble();
     const dialect = dialectOf(this.#core.config, socket.protocol);
-    const session = new Session(this.#parts, socket, stream, principal, dialect, (gone) =>
-      this.#sessions.remove(gone),
+    const { connections } = this.#core.metrics;
+    const session = new Session(
+      this.#parts,
+      new SocketCarrier(socket, stream),
+      principal,
+      dialect,
+      (gone) => {
+        connections.dec();
+        this.#sessions.remove(gone);
+      },
     );
+    connections.inc();
     this.#sessions.add(session);
-    session.open();
+    void session.open();
     // Between the upgrade's admission and now either may have come.
     if (this.#parts.isRevoked(principal)) session.revoke();
     else if (this.#core.service.shutdown.signal.aborted) void session.sendElsewhere(this.#sessions.pause());
   }
 
   #assemble(): SessionParts {
-    const { hub, bus, publisher, wheel, verifier, revocations, config, metrics, service } = this.#core;
-    revocations.onRevoked(({ audience, covers }) => {
+    this.#core.revocations.onRevoked(({ audience, covers }) => {
       for (const session of this.#sessions) {
         if (session.principal.audience === audience && covers(session.principal)) session.revoke();
       }
     });
-    return {
-      hub,
-      bus,
-      publisher,
-      wheel,
-      verifier,
-      isRevoked: (principal) => revocations.isRevoked(principal),
-      config,
-      metrics,
-      logger: service.logger,
-    };
+    return sessionParts(this.#core);
   }
 }

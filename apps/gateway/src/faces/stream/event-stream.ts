@@ -1,18 +1,16 @@
 /** One event stream's life: an answer that does not end by itself. */
-import type { ServerResponse } from 'node:http';
 import type { CLOSE, Cursor, Principal, ProblemError } from '@posthorn/contracts';
 import type { GatewayCore } from '../../core.js';
 import type { FeedEvent } from '../../hub/feed.js';
 import type { Follow, FollowStart, Reader } from '../../hub/follow.js';
 import { Outbox } from '../../hub/outbox.js';
 import { BLOCK_END, eventLine, idLine, retryLine, textBlock } from './blocks.js';
+import type { OpenAnswer } from './open-answer.js';
 import { type Interest, receives } from './topics.js';
 import type { Voice } from './voice.js';
 
 /** How soon clients come again when their gateway is gone, in milliseconds: each after a while of its own. */
 const RETRY = { least: 1_000, most: 3_000 };
-/** How long a client may take to read the end, in milliseconds. */
-const LINGER = 5_000;
 
 /** Why the server ends a stream. */
 export type End = Extract<keyof typeof CLOSE, 'restart' | 'tokenExpired' | 'tokenRevoked' | 'slowConsumer'>;
@@ -23,7 +21,7 @@ export interface EventStreamOptions {
   readonly interest: Interest;
   readonly since: Cursor | undefined;
   readonly voice: Voice;
-  readonly response: ServerResponse;
+  readonly answer: OpenAnswer;
   /** Called once, when it is over. */
   readonly closed: (stream: EventStream) => void;
 }
@@ -39,27 +37,21 @@ export class EventStream implements Reader {
   #place = '';
   #opened = false;
   #ended = false;
-  #isGone = false;
   #heartbeat: { cancel(): void } | undefined;
   #expiry: { cancel(): void } | undefined;
 
   constructor(options: EventStreamOptions) {
-    const { core, principal, interest, since, response } = options;
+    const { core, principal, interest, since, answer } = options;
     const { hub, config } = core;
     this.#options = options;
     this.principal = principal;
     this.#outbox = new Outbox({
       turn: hub.turn,
-      stream: response,
+      stream: answer.stream,
       limit: config.sendBuffer,
       overflow: () => this.end('slowConsumer'),
     });
-    const gone = () => this.#gone();
-    response.once('close', gone);
-    // An answer that waits behind another one of its connection is not told.
-    const { socket } = response.req;
-    socket.once('close', gone);
-    response.once('close', () => socket.off('close', gone));
+    answer.watch(() => this.#gone());
     this.#follow = hub.follow({
       audience: principal.audience,
       filters: interest.filters,
@@ -77,12 +69,10 @@ export class EventStream implements Reader {
 
   /** Begins the answer, and lets events flow. */
   open({ place, recovered }: FollowStart, headers: Readonly<Record<string, string>>): void {
-    const { core, response, voice, principal } = this.#options;
+    const { core, answer, voice, principal } = this.#options;
     this.#opened = true;
     core.metrics.streams.inc();
-    // It is silent because there is nothing to say.
-    response.socket?.setTimeout(0);
-    response.writeHead(200, headers);
+    answer.begin(headers);
     this.#place = place;
     const retry = retryLine(RETRY.least + Math.random() * (RETRY.most - RETRY.least));
     const head = retry + idLine(voice.id(place));
@@ -110,6 +100,11 @@ export class EventStream implements Reader {
     this.end('restart');
   }
 
+  /** Ends the stream of a token that is no longer good. */
+  revoke(): void {
+    this.end('tokenRevoked');
+  }
+
   /** Tells the client to come back after a while, in milliseconds, and ends the stream. */
   sendElsewhere(afterMs: number): void {
     if (this.#ended) return;
@@ -120,21 +115,16 @@ export class EventStream implements Reader {
   /** Ends the stream: what is queued is written first, but for a client that does not read. */
   end(reason: End): void {
     if (this.#ended) return;
-    const { core, response } = this.#options;
+    const { core, answer } = this.#options;
     core.metrics.closes[reason].inc();
     this.#outbox.close();
     this.#leave();
-    if (reason === 'slowConsumer') {
-      this.terminate();
-      return;
-    }
-    response.end(() => response.socket?.destroySoon());
-    core.wheel.at(Date.now() + LINGER, () => this.terminate());
+    answer.close(reason);
   }
 
   /** Ends it without waiting for the client. */
   terminate(): void {
-    this.#options.response.destroy();
+    this.#options.answer.terminate();
   }
 
   #scheduleHeartbeat(): void {
@@ -154,8 +144,6 @@ export class EventStream implements Reader {
   }
 
   #gone(): void {
-    if (this.#isGone) return;
-    this.#isGone = true;
     this.#outbox.drop();
     if (!this.#ended) this.#leave();
     if (this.#opened) this.#options.core.metrics.streams.dec();

@@ -4,8 +4,12 @@ import { type Cursor, type Principal, ProblemError, principalId } from '@posthor
 import type { FastifyReply } from 'fastify';
 import { GatewayCore } from '../../core.js';
 import { Connections } from '../../drain.js';
+import type { ClientFrame } from '../../session/client-frame.js';
+import { type SessionParts, sessionParts } from '../../session/session.js';
 import { BLOCK_END, retryLine } from './blocks.js';
 import { EventStream } from './event-stream.js';
+import { AnswerCarrier, FrameStream } from './frame-stream.js';
+import { OpenAnswer } from './open-answer.js';
 import type { Interest } from './topics.js';
 import type { Voice } from './voice.js';
 
@@ -26,9 +30,9 @@ export interface StreamRequest {
 @Injectable()
 export class OpenStreams {
   readonly #core: GatewayCore;
-  readonly #streams: Connections<EventStream>;
+  readonly #streams: Connections<EventStream | FrameStream>;
   readonly #perUser = new Map<string, number>();
-  #watched = false;
+  #parts: SessionParts | undefined;
 
   constructor(core: GatewayCore) {
     this.#core = core;
@@ -42,39 +46,49 @@ export class OpenStreams {
    */
   async open({ principal, ...request }: StreamRequest, reply: FastifyReply): Promise<void> {
     const core = this.#core;
-    if (core.service.shutdown.signal.aborted || !core.connected) {
-      throw new ProblemError('unavailable', 'This gateway takes no streams now', { retryAfter: 1 });
-    }
-    // Its client has hung up while its token was verified, say: that is not told again.
-    if (reply.request.raw.socket.destroyed) return void reply.hijack();
-    this.#watchRevocations();
-    const user = JSON.stringify([principal.audience, principalId(principal)]);
-    const already = this.#perUser.get(user) ?? 0;
-    if (already >= core.config.streamLimit) {
-      throw new ProblemError('subscription_limit', `A user may have ${core.config.streamLimit} streams open`);
-    }
-    this.#perUser.set(user, already + 1);
+    const leave = this.#enter(principal, reply);
+    if (!leave) return;
     const stream = new EventStream({
       core,
       principal,
       ...request,
-      response: reply.raw,
+      answer: new OpenAnswer(reply.raw, core.wheel),
       closed: (gone) => {
-        const left = this.#perUser.get(user)! - 1;
-        if (left > 0) this.#perUser.set(user, left);
-        else this.#perUser.delete(user);
+        leave();
         this.#streams.remove(gone);
       },
     });
     const start = await stream.started;
     if (stream.ended) return void reply.hijack();
-    if (core.revocations.isRevoked(principal)) {
-      throw new ProblemError('unauthorized', 'The token was revoked');
-    }
+    this.#assertStands(principal);
     this.#streams.add(stream);
     reply.hijack();
     stream.open(start, headersOf(reply));
     if (core.service.shutdown.signal.aborted) stream.sendElsewhere(this.#streams.pause());
+  }
+
+  /**
+   * Answers with the frames of a socket.
+   * @param frames what its client asks for
+   * @throws ProblemError as {@link open}
+   */
+  openFrames(principal: Principal, frames: readonly ClientFrame[], reply: FastifyReply): void {
+    const { wheel, metrics } = this.#core;
+    this.#assertStands(principal);
+    const leave = this.#enter(principal, reply);
+    if (!leave) return;
+    const carrier = new AnswerCarrier(reply.raw, wheel);
+    const stream = new FrameStream(this.#parts!, carrier, principal, frames, (gone) => {
+      metrics.streams.dec();
+      leave();
+      this.#streams.remove(gone);
+    });
+    metrics.streams.inc();
+    this.#streams.add(stream);
+    const headers = headersOf(reply);
+    reply.hijack();
+    carrier.begin(headers);
+    stream.open();
   }
 
   /**
@@ -87,15 +101,47 @@ export class OpenStreams {
     reply.raw.end(retryLine(seconds * 1_000 * (1 + Math.random())) + BLOCK_END);
   }
 
-  #watchRevocations(): void {
-    if (this.#watched) return;
-    this.#watched = true;
+  /**
+   * Counts a stream of a user.
+   * @returns to be called when it is over; undefined where its client has hung up, while its token was verified, say:
+   * that is not told again
+   * @throws ProblemError `subscription_limit`, `unavailable`
+   */
+  #enter(principal: Principal, reply: FastifyReply): (() => void) | undefined {
+    const core = this.#core;
+    if (core.service.shutdown.signal.aborted || !core.connected) {
+      throw new ProblemError('unavailable', 'This gateway takes no streams now', { retryAfter: 1 });
+    }
+    if (reply.request.raw.socket.destroyed) return void reply.hijack();
+    this.#parts ??= this.#assemble();
+    const user = JSON.stringify([principal.audience, principalId(principal)]);
+    const already = this.#perUser.get(user) ?? 0;
+    if (already >= core.config.streamLimit) {
+      throw new ProblemError('subscription_limit', `A user may have ${core.config.streamLimit} streams open`);
+    }
+    this.#perUser.set(user, already + 1);
+    return () => {
+      const left = this.#perUser.get(user)! - 1;
+      if (left > 0) this.#perUser.set(user, left);
+      else this.#perUser.delete(user);
+    };
+  }
+
+  /** @throws ProblemError `unauthorized` where the token was revoked since it was verified */
+  #assertStands(principal: Principal): void {
+    if (this.#core.revocations.isRevoked(principal)) {
+      throw new ProblemError('unauthorized', 'The token was revoked');
+    }
+  }
+
+  #assemble(): SessionParts {
     this.#core.revocations.onRevoked(({ audience, covers }) => {
       for (const stream of this.#streams) {
         const { principal } = stream;
-        if (principal.audience === audience && covers(principal)) stream.end('tokenRevoked');
+        if (principal.audience === audience && covers(principal)) stream.revoke();
       }
     });
+    return sessionParts(this.#core);
   }
 }
 

@@ -1,4 +1,4 @@
-import { path, problems, query, text } from '../../http/openapi-parts.js';
+import { body, object, path, problems, query, text } from '../../http/openapi-parts.js';
 
 const LAST_EVENT_ID = {
   name: 'Last-Event-ID',
@@ -23,9 +23,40 @@ export const STREAM_PATHS = {
           'topics',
           text("Topics and patterns, separated by commas; default: announcements and the caller's own"),
         ),
+        query('topic', {
+          type: 'array',
+          items: text('A topic or pattern as it is: its name may hold a comma'),
+        }),
         since,
         LAST_EVENT_ID,
       ],
+      responses,
+    },
+    post: {
+      tags: ['Event streams'],
+      summary:
+        'What a socket brings down, for clients that no WebSocket gets through to: each data: is one frame of it',
+      requestBody: body(
+        object(
+          {
+            subscriptions: {
+              type: 'array',
+              items: object(
+                {
+                  topic: text('Topic or pattern'),
+                  since: text('A position or cursor: what came after it comes first'),
+                  ref: text("Stands in the answer to this subscription; default: the topic's name", {
+                    maxLength: 256,
+                  }),
+                },
+                ['topic'],
+              ),
+            },
+            broadcasts: text('A position or cursor: broadcasts after it come first'),
+          },
+          ['subscriptions'],
+        ),
+      ),
       responses,
     },
   },

@@ -1,9 +1,10 @@
-/** `GET /v1/stream` and `GET /status/<key>` (docs/protocols/inthe-am.md, "Event stream"). */
-import { Controller, Get, Req, Res } from '@nestjs/common';
+/** `GET` and `POST /v1/stream`, and `GET /status/<key>` (docs/protocols/inthe-am.md, "Event stream"). */
+import { Body, Controller, Get, Post, Req, Res } from '@nestjs/common';
 import { asProblem, type Cursor, ProblemError, parseCursor } from '@posthorn/contracts';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { GatewayCore } from '../../core.js';
 import { callerOf } from './credentials.js';
+import { framesOf } from './frame-request.js';
 import { OpenStreams, STREAM_HEADERS, type StreamRequest } from './open-streams.js';
 import { STATUS_TOPICS, StatusVoice, splitId } from './status-voice.js';
 import { interestByDefault, interestIn, interestInOwn } from './topics.js';
@@ -34,6 +35,18 @@ export class StreamController {
       const since = beginning(last, textOf(query, 'since'));
       return { principal, interest, since, voice: new StreamVoice(interest.names) };
     });
+  }
+
+  /** What a socket brings down, for whom no WebSocket gets through. It is no `EventSource`: errors are told as such. */
+  @Post('v1/stream')
+  async frames(
+    @Body() body: unknown,
+    @Req() request: FastifyRequest,
+    @Res() reply: FastifyReply,
+  ): Promise<void> {
+    const principal = await callerOf(this.core, request, undefined);
+    const frames = framesOf(body, principal, this.core.config.subscriptionLimit);
+    this.streams.openFrames(principal, frames, reply);
   }
 
   /** A key is longer than a parameter may be. */
@@ -94,9 +107,14 @@ function beginning(last: string | undefined, since: string | undefined): Cursor 
   throw invalid('since', 'must be a position or cursor as the server gave it');
 }
 
-function topicsOf(query: Query): string[] | undefined {
-  const { topics } = query;
-  return topics === undefined ? undefined : [topics].flat().flatMap((names) => names.split(','));
+/** The names of `topic`, as they are, and those of `topics`, by JSON pointers; undefined where there is neither. */
+function topicsOf({ topic = [], topics = [] }: Query): ReadonlyMap<string, string> | undefined {
+  const lists = [topics].flat().flatMap((names) => names.split(','));
+  const names = new Map([
+    ...[topic].flat().map((name, i) => [`/topic/${i}`, name] as const),
+    ...lists.map((name, i) => [`/topics/${i}`, name] as const),
+  ]);
+  return names.size > 0 ? names : undefined;
 }
 
 /** @throws ProblemError `request_invalid` */

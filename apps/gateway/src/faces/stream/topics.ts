@@ -32,13 +32,17 @@ const BROADCAST_TOPIC = parseTopic(BROADCAST);
 
 /**
  * The topics that a client names, and broadcasts. A template of the caller's own may come without its parameter.
- * @param names separated by commas
+ * @param names by the JSON pointer at which each was given
  * @throws ProblemError `request_invalid`; `forbidden`, naming the topic; `subscription_limit`
  */
-export function interestIn(names: readonly string[], principal: Principal, limit: number): Interest {
+export function interestIn(
+  names: ReadonlyMap<string, string>,
+  principal: Principal,
+  limit: number,
+): Interest {
   const targets = new Map<string, Target>();
   const errors: Finding[] = [];
-  for (const [i, name] of names.entries()) {
+  for (const [path, name] of names) {
     // A list that is far too long is not read to its end.
     if (targets.size > ROOM_SCOPES.length * limit || errors.length >= 20) break;
     try {
@@ -47,7 +51,7 @@ export function interestIn(names: readonly string[], principal: Principal, limit
       targets.set(isPattern(target) ? target.filters.join(' ') : target.path, target);
     } catch (error) {
       if (!(error instanceof ProblemError)) throw error;
-      const finding = { path: `/topics/${i}`, message: error.detail };
+      const finding = { path, message: error.detail };
       if (error.code === 'forbidden') {
         throw new ProblemError('forbidden', `${name}: ${error.detail}`, { errors: [finding] });
       }
