@@ -12,7 +12,7 @@ export default {
   modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/.posthorn/'],
   extensionsToTreatAsEsm: ['.ts'],
   moduleNameMapper: {
-    ...Object.fromEntries(['contracts', 'bus', 'service', 'database', 'testing'].map(lib)),
+    ...Object.fromEntries(['contracts', 'bus', 'client', 'service', 'database', 'testing'].map(lib)),
     '^@posthorn/bus/nest$': '<rootDir>/libs/bus/src/nest/index.ts',
     '^@posthorn/bus/platform$': '<rootDir>/libs/bus/src/platform.ts',
     '^(\\.{1,2}/.*)\\.js$': '$1',

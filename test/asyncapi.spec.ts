@@ -6,6 +6,7 @@ import {
   checkForCatalogue,
   describeCatalogue,
   describeRegistered,
+  describeRooms,
   EXAMPLES,
   encodePath,
   mayPublish,
@@ -13,6 +14,8 @@ import {
   ownTopic,
   type Principal,
   parseTopic,
+  ROOM_SCOPES,
+  roomTopic,
   rulesOf,
   subjectsOf,
   type TopicName,
@@ -123,6 +126,43 @@ describe('the AsyncAPI document of the catalogue', () => {
   );
 });
 
+describe('the AsyncAPI document of rooms', () => {
+  const text = asyncApiDocument({ socketUrl: SOCKET_URL, topics: describeRooms() });
+  const { channels, operations }: Document = JSON.parse(text);
+  const room = { event_id: 'e', session_id: 's' };
+
+  it('is valid, and resolves', async () => {
+    expect(unresolved(await parse(text))).toEqual([]);
+  });
+
+  it('has the topics that members know an event by, with what differs as parameters', () => {
+    const addresses = Object.values<Document>(channels).map(({ address }) => address);
+    expect(addresses).toEqual(
+      ROOM_SCOPES.map(
+        (scope) =>
+          roomTopic(scope, { event_id: '{event_id}', session_id: '{session_id}' }, '{eventName}').name,
+      ),
+    );
+    expect(channels['room.event.*.*'].parameters).toEqual({
+      event_id: { description: expect.any(String) },
+      eventName: { description: '1 to 255 characters of anything' },
+    });
+    expect(channels['room.event.*.*']['x-posthorn-subjects']).toEqual({
+      global: 'ph.<audience>.global.-.room.event.<event_id>.<eventName>',
+    });
+  });
+
+  it.each(ROOM_SCOPES)('says who publishes as the policy does: %s', (scope) => {
+    const id = scope === 'organization' ? 'room.organization.*' : `room.${scope}.*.*`;
+    const member: Principal = { audience: 'acme', sub: '7', username: 'ann', role: 'user', room };
+    const may = mayPublish(member, roomTopic(scope, room, 'a'), 'global');
+    expect(operations[`send.${id}`].description).toMatch(
+      may ? /^For members of the room;/ : /with a permission/,
+    );
+    expect(operations[`receive.${id}`].description).toMatch(/^For members of the room;/);
+  });
+});
+
 describe('the AsyncAPI document of registered topics', () => {
   /** A record as the registry would give it. */
   const record = (topic: string, more: Partial<TopicRecord> = {}): TopicRecord => ({
@@ -218,7 +258,7 @@ describe('GET /v1/asyncapi.json', () => {
   };
   const titles = (document: Document): string[] =>
     Object.values<Document>(document.channels).map(({ title }) => title);
-  const own = (document: Document) => titles(document).slice(CATALOGUE.size);
+  const own = (document: Document) => titles(document).slice(CATALOGUE.size + describeRooms().length);
 
   beforeAll(async () => {
     cluster = await startCluster({ replicas: { notifier: 0 } });

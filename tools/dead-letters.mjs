@@ -2,9 +2,18 @@
  * Lists, shows, redrives and deletes the dead letters of an audience, by the gateway's REST calls.
  * Ends with 1 where the gateway refuses or is away, with 2 where the command is not understood.
  */
-import { existsSync, readFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
-import { environmentFile, homeOf } from './home.mjs';
+import { DEVELOPMENT, openGateway } from './gateway.mjs';
+import {
+  clean,
+  plural,
+  printJson,
+  readOptions,
+  runCommand,
+  shortTime,
+  UsageError,
+  widthOf,
+  wrapped,
+} from './terminal.mjs';
 
 const usage = `npm run dead-letters -- <command>
 
@@ -25,12 +34,6 @@ POSTHORN_URL and POSTHORN_TOKEN (a JWT, role admin) say where and who. Without t
 /** The widest line of the table's columns. */
 const TABLE = 116;
 const PAGE = 100;
-/** What has no shape of its own on a terminal: controls, line breaks, marks of direction. */
-const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
-/** How long a call may take, in milliseconds: to mark all letters takes the gateway 30 s at most. */
-const PATIENCE = 60_000;
-/** The audience that `npm start` creates. */
-const DEVELOPMENT = 'demo';
 
 /**
  * @typedef {object} Letter
@@ -45,16 +48,7 @@ const DEVELOPMENT = 'demo';
  *   position: string | null, headers?: Record<string, string>, payload?: unknown, payload_base64?: string }} event
  */
 
-class UsageError extends Error {}
-
-try {
-  await run();
-} catch (error) {
-  const text = error instanceof Error ? error.message : String(error);
-  console.error(text.split('\n').map(clean).join('\n'));
-  if (error instanceof UsageError) console.error('npm run dead-letters -- help tells more.');
-  process.exitCode = error instanceof UsageError ? 2 : 1;
-}
+await runCommand('dead-letters', run);
 
 async function run() {
   const { command, id, options } = readCommand();
@@ -62,7 +56,7 @@ async function run() {
     console.log(usage);
     return;
   }
-  const call = await gateway(options.audience);
+  const call = await openGateway({ audience: options.audience, sub: 'dead-letters' });
   const { audience = DEVELOPMENT, consumer, code, json } = options;
   const which = { ...(consumer !== undefined && { consumer }), ...(code !== undefined && { code }) };
   const path = `/v1/dead-letters/${encodeURIComponent(id ?? '')}`;
@@ -96,24 +90,15 @@ async function run() {
 }
 
 function readCommand() {
-  let parsed;
-  try {
-    parsed = parseArgs({
-      allowPositionals: true,
-      options: {
-        all: { type: 'boolean', default: false },
-        audience: { type: 'string' },
-        code: { type: 'string' },
-        consumer: { type: 'string' },
-        help: { type: 'boolean', short: 'h', default: false },
-        json: { type: 'boolean', default: false },
-        limit: { type: 'string', default: '20' },
-      },
-    });
-  } catch (error) {
-    // What Node says after its first sentence is about options of another form than ours.
-    throw new UsageError(/** @type {Error} */ (error).message.replace(/\. .*/s, ''));
-  }
+  const parsed = readOptions(process.argv.slice(2), {
+    all: { type: 'boolean', default: false },
+    audience: { type: 'string' },
+    code: { type: 'string' },
+    consumer: { type: 'string' },
+    help: { type: 'boolean', short: 'h', default: false },
+    json: { type: 'boolean', default: false },
+    limit: { type: 'string', default: '20' },
+  });
   const { all, help, limit, ...options } = parsed.values;
   const [command = 'list', id, ...rest] = parsed.positionals;
   const read = { command, id, options: { ...options, limit: Number(limit) } };
@@ -134,107 +119,6 @@ function readCommand() {
     );
   }
   return read;
-}
-
-/**
- * Where to call, and with whose token: what the environment says, else what `npm start` has left here.
- * @param {string | undefined} audience
- */
-async function gateway(audience) {
-  const { POSTHORN_URL, POSTHORN_TOKEN } = process.env;
-  const dev = developmentEnvironment();
-  const url = ((POSTHORN_URL || dev.POSTHORN_URL) ?? 'http://127.0.0.1:8080').replace(/\/+$/, '');
-  if (POSTHORN_TOKEN && audience !== undefined) {
-    throw new UsageError('--audience is for when no token is given: POSTHORN_TOKEN is of one audience');
-  }
-  if (!URL.canParse(url)) throw new Error(`POSTHORN_URL is ${url}: it wants a URL, as http://127.0.0.1:8080`);
-  const token = POSTHORN_TOKEN || (await developmentToken(dev, url, audience ?? DEVELOPMENT));
-  // Told here: fetch would say it with the token in its message.
-  if (/[^\x21-\x7e]/.test(token)) throw new Error('POSTHORN_TOKEN is no JWT');
-  /**
-   * @param {string} method
-   * @param {string} path
-   * @param {object} [body]
-   * @returns {Promise<any>} undefined where there is no body
-   */
-  return async (method, path, body) => {
-    const response = await fetch(url + path, {
-      method,
-      headers: {
-        authorization: `Bearer ${token}`,
-        ...(body && { 'content-type': 'application/json' }),
-      },
-      ...(body && { body: JSON.stringify(body) }),
-      signal: AbortSignal.timeout(PATIENCE),
-    }).catch((error) => {
-      throw new Error(
-        `${url} does not answer: ${error.cause?.message || error.cause?.code || error.message}`,
-      );
-    });
-    const text = await response.text();
-    if (!response.ok) throw new Error(refusalOf(response.status, text));
-    return answerOf(response.status, text);
-  };
-}
-
-/**
- * @param {number} status
- * @param {string} text
- */
-function answerOf(status, text) {
-  if (status === 204) return undefined;
-  try {
-    return Object(JSON.parse(text));
-  } catch {
-    throw new Error(`What answered ${status} is no gateway: it sent no JSON`);
-  }
-}
-
-/**
- * What `npm start` writes; empty where it never ran.
- * @returns {Record<string, string>}
- */
-function developmentEnvironment() {
-  const file = environmentFile(homeOf(process.env));
-  if (!existsSync(file)) return {};
-  const entries = readFileSync(file, 'utf8').matchAll(/^(\w+)='(.*)'$/gm);
-  return Object.fromEntries(
-    [...entries].map(([, name = '', value = '']) => [name, value.replaceAll("'\\''", "'")]),
-  );
-}
-
-/**
- * @param {Record<string, string>} dev
- * @param {string} url
- * @param {string} audience
- */
-async function developmentToken(dev, url, audience) {
-  // The secret of this checkout is no business of any other deployment.
-  if (!dev.JWT_SECRET || url !== dev.POSTHORN_URL) {
-    const own = dev.POSTHORN_URL
-      ? `the npm start of this folder is ${dev.POSTHORN_URL}`
-      : 'npm start has not run here';
-    throw new Error(`POSTHORN_TOKEN is needed: a JWT of role admin that ${url} accepts; ${own}`);
-  }
-  const { signToken } = await import('./embedded/token.mjs');
-  const exp = Math.floor(Date.now() / 1000) + 300;
-  return signToken(dev.JWT_SECRET, { aud: audience, sub: 'dead-letters', role: 'admin', exp });
-}
-
-/**
- * @param {number} status
- * @param {string} text
- */
-function refusalOf(status, text) {
-  try {
-    const { code, detail, errors = [] } = JSON.parse(text);
-    const findings = errors.map(
-      (/** @type {any} */ { path, message }) => `\n  ${clean(`${path} ${message}`)}`,
-    );
-    return `${clean(`${detail} (${status} ${code})`)}${findings.join('')}`;
-  } catch {
-    return `The gateway answered ${status}`;
-  }
 }
 
 /**
@@ -261,7 +145,7 @@ async function listed(call, which, limit) {
  * @param {boolean} more
  */
 function printList(items, more) {
-  const width = process.stdout.columns || Number(process.env.COLUMNS) || TABLE;
+  const width = widthOf(TABLE);
   if (width >= TABLE) console.log(row('ID', 'GIVEN UP (UTC)', 'TRIES', 'CODE', 'TOPIC'));
   for (const [i, { tries, redrives, reason, consumer, ...item }] of items.entries()) {
     if (width < TABLE && i > 0) console.log('');
@@ -324,25 +208,6 @@ function redriveNote(redriving, id) {
     : `Redriving ${plural(redriving, 'dead letter', 'dead letters')}.`;
 }
 
-/** @param {unknown} value */
-function printJson(value) {
-  const text = JSON.stringify(value, null, 2);
-  console.log(text.replace(UNSEEN, (chars) => (chars === '\n' ? chars : escaped(chars))));
-}
-
-/** @param {string} chars */
-function escaped(chars) {
-  return chars
-    .split('')
-    .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
-    .join('');
-}
-
-/** @param {string} time */
-function shortTime(time) {
-  return time.slice(0, 19).replace('T', ' ');
-}
-
 /**
  * Tries, and redrives where there were any.
  * @param {number} tries
@@ -350,38 +215,4 @@ function shortTime(time) {
  */
 function drives(tries, redrives) {
   return redrives === 0 ? String(tries) : `${tries} +${redrives}`;
-}
-
-/**
- * @param {number} count
- * @param {string} one
- * @param {string} many
- */
-function plural(count, one, many) {
-  return `${count.toLocaleString('en')} ${count === 1 ? one : many}`;
-}
-
-/**
- * Text of unknown origin, on one line, without what would steer a terminal or turn the writing around.
- * @param {string} text
- */
-function clean(text) {
-  return text.replace(UNSEEN, '\u{fffd}');
-}
-
-/**
- * @param {string} text
- * @param {number} width
- */
-function wrapped(text, width) {
-  const lines = [];
-  let line = '';
-  for (const word of clean(text).split(/\s+/)) {
-    if (line !== '' && line.length + word.length >= width) {
-      lines.push(line);
-      line = '';
-    }
-    line += line === '' ? word : ` ${word}`;
-  }
-  return [...lines, line];
 }

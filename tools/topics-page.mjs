@@ -33,7 +33,8 @@ export function topicsPage({ CATALOGUE, EXAMPLES, rulesOf, subjectsOf, templateN
     'is a string, a number, or an object with `_id` or `id`. In a',
     'subject, `<audience>` is the tenant, `<instance>` one deployment, and `-` stands for no key. *Published by* and',
     "*heard by* are the modules that each document's own tables name. Who may do what is narrowed by the `permissions`",
-    'of a token; topics with local scope only are on NATS, and on no end-user face.',
+    'of a token; topics with local scope only are on NATS, and on no end-user face. Topics of rooms (`room/…`) have names',
+    'that are made at run time: they are described in [livestorm.md](protocols/livestorm.md).',
     '',
     ...sections(entries).map(
       ({ source, title, topics }) =>

@@ -5,6 +5,7 @@ export {
   type DocumentContent,
   describeCatalogue,
   describeRegistered,
+  describeRooms,
 } from './asyncapi/document.js';
 export { checkAgreement } from './catalogue/agreement.js';
 export type { Access, CatalogueEntry, Parameter } from './catalogue/entry.js';

@@ -5,13 +5,22 @@
 import type { CatalogueEntry } from '../catalogue/entry.js';
 import { EXAMPLES } from '../catalogue/examples.js';
 import { CATALOGUE, type TopicName } from '../catalogue/index.js';
-import { type Rule, rulesFor, rulesOf, subjectsAt, subjectsOf, templateName } from '../catalogue/words.js';
+import {
+  ROOM_RULES,
+  type Rule,
+  rulesFor,
+  rulesOf,
+  subjectsAt,
+  subjectsOf,
+  templateName,
+} from '../catalogue/words.js';
 import { HEADER } from '../envelope.js';
 import { mayPublish, mayReceive } from '../permission.js';
 import type { Principal } from '../principal.js';
+import { ROOM_SCOPES, type RoomScope } from '../room.js';
 import type { TopicRecord } from '../rpc/registry.js';
 import { encodeToken, STREAMS } from '../subject.js';
-import { parseTopic } from '../topic.js';
+import { EVENT_NAME_LIMIT, parseTopic } from '../topic.js';
 import { portableSchema } from './portable-schema.js';
 
 /** A part of the document. */
@@ -19,7 +28,7 @@ type Part = Readonly<Record<string, unknown>>;
 
 /** One topic in the document: a channel with its message, and the operations on it. */
 export interface DescribedTopic {
-  /** Key of the channel: the topic's segments as in its subject. No two topics have the same. */
+  /** Key of the channel: the topic's segments as in its subject, `*` for one that differs. No two have the same. */
   readonly id: string;
   readonly channel: Part;
   readonly operations: Readonly<Record<string, Part>>;
@@ -96,11 +105,54 @@ function describeEntry(entry: CatalogueEntry): DescribedTopic {
     'x-posthorn-scopes': scopes,
     'x-posthorn-subjects': subjectsOf(entry),
   };
-  return topicOf(name.split(/[:/.]/), channel, {
+  return topicOf(channelId(name.split(/[:/.]/)), channel, {
     send: { rule: rules.publish, modules: publishers },
     receive: { rule: rules.subscribe, modules: subscribers },
   });
 }
+
+/** The topics of rooms, one for each scope: their names hold ids and event names, which are made at run time. */
+export function describeRooms(): readonly DescribedTopic[] {
+  return ROOM_SCOPES.map((scope) => {
+    const { reaches, id } = ROOMS[scope];
+    const names = [...(id ? [id] : []), 'eventName'] as const;
+    const address = `room/${scope}/${names.map((name) => `{${name}}`).join('/')}`;
+    const path = `-.room.${scope}.${names.map((name) => `<${name}>`).join('.')}`;
+    const channel = {
+      address,
+      title: address,
+      description: `${reaches} Servers publish here by \`POST /api/v1/pub_subs\` too. The payload is any object.`,
+      messages: {
+        event: {
+          name: `room/${scope}`,
+          title: address,
+          payload: { type: 'object' },
+          examples: [{ payload: { foo: 'bar' } }],
+          traits: [{ $ref: '#/components/messageTraits/event' }],
+        },
+      },
+      parameters: Object.fromEntries(names.map((name) => [name, { description: ROOM_PARAMETERS[name] }])),
+      ...common(true, 'livestorm'),
+      'x-posthorn-scopes': ['global'],
+      'x-posthorn-subjects': subjectsAt(path, ['global']),
+    };
+    const { publish, subscribe } = ROOM_RULES[scope];
+    const key = ['room', scope, ...names.map(() => '*')].join('.');
+    return topicOf(key, channel, { send: { rule: publish }, receive: { rule: subscribe } });
+  });
+}
+
+const ROOMS: Readonly<Record<RoomScope, { reaches: string; id?: 'event_id' | 'session_id' }>> = {
+  organization: { reaches: 'Every room of every event hears it.' },
+  event: { reaches: 'Every session of the event hears it.', id: 'event_id' },
+  session: { reaches: 'The room of that session hears it.', id: 'session_id' },
+};
+
+const ROOM_PARAMETERS = {
+  event_id: "As in the claim `room` of a member's token",
+  session_id: "As in the claim `room` of a member's token",
+  eventName: `1 to ${EVENT_NAME_LIMIT} characters of anything`,
+} as const;
 
 function describeParameter({ name, owner, secret }: NonNullable<CatalogueEntry['parameter']>): Part {
   const description = secret
@@ -143,7 +195,7 @@ export function describeRegistered(record: TopicRecord): DescribedTopic | undefi
     'x-posthorn-durable': record.durable,
     ...(record.retention !== undefined && { 'x-posthorn-retention': record.retention }),
   };
-  return topicOf(segments, channel, { send: { rule: rules.publish }, receive: { rule: rules.subscribe } });
+  return topicOf(id, channel, { send: { rule: rules.publish }, receive: { rule: rules.subscribe } });
 }
 
 function parseRegistered({ topic, path }: TopicRecord) {
@@ -181,12 +233,7 @@ interface Operation {
   readonly modules?: readonly string[];
 }
 
-function topicOf(
-  segments: readonly string[],
-  channel: Part,
-  does: Record<'send' | 'receive', Operation>,
-): DescribedTopic {
-  const id = channelId(segments);
+function topicOf(id: string, channel: Part, does: Record<'send' | 'receive', Operation>): DescribedTopic {
   const pointer = `#/channels/${id}`;
   const operations = Object.entries(does).map(([action, { rule, modules }]) => [
     `${action}.${id}`,

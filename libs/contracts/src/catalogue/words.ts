@@ -1,5 +1,6 @@
 /** What documents say of an entry of the catalogue: its topic's name, its subjects, who may do what. */
 import type { Role } from '../principal.js';
+import type { RoomScope } from '../room.js';
 import { encodeToken, type Scope } from '../subject.js';
 import type { CatalogueEntry } from './entry.js';
 
@@ -57,12 +58,24 @@ function platformSubscribers(scopes: readonly Scope[]): Rule {
   return { roles: MEMBERS.roles, text: `${MEMBERS.text} on global; ${SERVICES.text} on local too` };
 }
 
+const IN_ROOM: Rule = { roles: MEMBERS.roles, text: 'members of the room; role service or admin' };
+const PERMITTED: Rule = {
+  roles: MEMBERS.roles,
+  text: 'members with a permission for it; role service or admin',
+};
+
+/** Who may use the topics of rooms, by how far they reach. */
+export const ROOM_RULES: Readonly<Record<RoomScope, { publish: Rule; subscribe: Rule }>> = {
+  organization: { publish: PERMITTED, subscribe: IN_ROOM },
+  event: { publish: PERMITTED, subscribe: IN_ROOM },
+  session: { publish: IN_ROOM, subscribe: IN_ROOM },
+};
+
 /** Who may use a topic that the catalogue does not have, by what the policy says of an ordinary member. */
 export function rulesFor(
   kind: 'room' | 'plain',
   member: { publish: boolean; subscribe: boolean },
 ): { publish: Rule; subscribe: Rule } {
-  const room: Rule = { roles: MEMBERS.roles, text: 'members of the room; role service or admin' };
-  const rule = (may: boolean) => (may ? MEMBERS : kind === 'room' ? room : SERVICES);
+  const rule = (may: boolean) => (may ? MEMBERS : kind === 'room' ? IN_ROOM : SERVICES);
   return { publish: rule(member.publish), subscribe: rule(member.subscribe) };
 }

@@ -14,6 +14,7 @@ import {
   type DescribedTopic,
   describeCatalogue,
   describeRegistered,
+  describeRooms,
   type ListTopicsRequest,
   type Principal,
   REGISTRY_CALLS,
@@ -55,7 +56,7 @@ interface Registered {
 @Controller('v1/asyncapi.json')
 @UseGuards(CallerIfAny)
 export class CatalogueController {
-  readonly #catalogue = describeCatalogue();
+  readonly #catalogue = [...describeCatalogue(), ...describeRooms()];
   readonly #socketUrl: string;
   /** What everybody may see never changes while the process lives. */
   readonly #public: Shown;

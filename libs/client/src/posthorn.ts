@@ -1,0 +1,486 @@
+/** The client: what is called, and what the machine wants done. */
+import { PosthornError } from './error.js';
+import type { ServerFrame } from './frame.js';
+import { Http } from './http.js';
+import { Inbox } from './inbox.js';
+import {
+  type Draft,
+  type Effect,
+  type Event,
+  type Failure,
+  newState,
+  type State,
+  transition,
+  wakeAt,
+} from './machine.js';
+import { placeOf } from './place.js';
+import { newClock, randomId, randomWords, surroundings, watchPage } from './platform.js';
+import { Tokens } from './tokens.js';
+import { BROADCAST, topicName } from './topic.js';
+import { type Connection, openSocket, openStream, type Peer } from './transport.js';
+import type {
+  ClientEvents,
+  ConnectionState,
+  Handler,
+  PosthornOptions,
+  PublishOptions,
+  Receipt,
+  RequestOptions,
+  SubscribeOptions,
+  Subscription,
+  Transport,
+  WebSocketConstructor,
+  Welcome,
+} from './types.js';
+
+/** The longest wait that a timer knows. */
+const LONGEST_WAIT = 2 ** 31 - 1;
+/** What stands around a message in a frame, at most, beside topic and id. */
+const FRAME = 80;
+/** Tries of a call that may be repeated, and the longest wait between them in milliseconds. */
+const TRIES = 4;
+const LONGEST_PAUSE = 30_000;
+const PASSING: readonly unknown[] = ['network', 'timeout', 'unavailable', 'rate_limited'];
+
+interface Listener {
+  readonly topic: string;
+  readonly handler: Handler;
+  readonly options: SubscribeOptions;
+  readonly begun: (start: { position: string | undefined }) => void;
+  readonly refused: (error: PosthornError) => void;
+}
+
+interface Waiting {
+  readonly accepted: (receipt: Receipt) => void;
+  readonly rejected: (error: PosthornError) => void;
+}
+
+/**
+ * A connection to Posthorn for one user: subscribes and publishes, comes back by itself, and goes on where it was.
+ *
+ * ```ts
+ * const posthorn = new Posthorn({ url: 'https://events.example.com', getToken });
+ * posthorn.subscribe('chat/lobby', (message, { id, position, topic }) => show(message));
+ * await posthorn.publish('chat/lobby', { text: 'hello' });
+ * ```
+ */
+export class Posthorn {
+  readonly #http: Http;
+  readonly #tokens: Tokens;
+  readonly #Socket: WebSocketConstructor | undefined;
+  readonly #machine: State;
+  readonly #now = newClock();
+  readonly #queue: Event[] = [];
+  readonly #connections = new Map<number, Connection>();
+  readonly #listeners = new Map<number, Listener>();
+  readonly #waiting = new Map<string, Waiting>();
+  readonly #on: { readonly [Name in keyof ClientEvents]: Set<(event: ClientEvents[Name]) => void> } = {
+    state: new Set(),
+    welcome: new Set(),
+    gap: new Set(),
+    error: new Set(),
+  };
+  readonly #hangUp = new AbortController();
+  readonly #unwatch: () => void;
+  #count = 0;
+  #busy = false;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #state: ConnectionState = { status: 'connecting' };
+  #welcome: Welcome | undefined;
+  #inbox: Inbox | undefined;
+
+  /**
+   * Connects at once, in the background: everything can be called right away.
+   * @throws PosthornError `request_invalid` for options that cannot work
+   */
+  constructor(options: PosthornOptions) {
+    const { url, getToken, transport = 'auto' } = options;
+    const { WebSocket: Socket = surroundings.WebSocket, fetch = surroundings.fetch } = options;
+    if (!/^(http|ws)s?:\/\//.test(url)) throw invalid('url must begin with http:// or https://');
+    if (typeof getToken !== 'function') throw invalid('getToken must be a function');
+    if (!fetch) throw invalid('There is no fetch here: pass one as an option');
+    const transports: Transport[] = [];
+    if (transport !== 'stream' && Socket) transports.push('websocket');
+    if (transport !== 'websocket') transports.push('stream');
+    if (transports.length === 0) throw invalid('There is no WebSocket here: pass one as an option');
+    this.#http = new Http(url, fetch);
+    this.#tokens = new Tokens(getToken);
+    this.#Socket = Socket;
+    this.#machine = newState({
+      seed: randomWords(1)[0] as number,
+      transports,
+      publishTimeout: options.publishTimeout ?? 90_000,
+      queueLimit: options.queueLimit ?? 1_000,
+      frameLimit: options.frameLimit ?? 65_536,
+    });
+    this.#unwatch = watchPage(
+      (online) => this.#happened({ type: 'network', online, now: this.#now() }),
+      (visible) => this.#happened({ type: 'page', visible, now: this.#now() }),
+    );
+    this.#happened({ type: 'start', now: this.#now() });
+  }
+
+  /** How the connection is now. */
+  get state(): ConnectionState {
+    return this.#state;
+  }
+
+  /** What the server said of the connection last; undefined before the first. */
+  get welcome(): Welcome | undefined {
+    return this.#welcome;
+  }
+
+  /** The user's notifications. The first use subscribes to what changes them. */
+  get inbox(): Inbox {
+    this.#inbox ??= new Inbox(this, (call) => this.#guard(call));
+    return this.#inbox;
+  }
+
+  /**
+   * Hears a topic, or all that a pattern takes (`chat/*`, `sync.>`). Each event comes once, in the order of its topic,
+   * across whatever happens to the connection; what cannot be had any more is told to `onGap`. Handlers of one topic
+   * share one subscription of the server.
+   * @throws PosthornError `request_invalid` for a `since` that is no position
+   */
+  subscribe<T>(topic: string, handler: Handler<T>, options: SubscribeOptions = {}): Subscription {
+    const { since } = options;
+    if (typeof topic !== 'string' || topic === '') throw invalid('topic must be a text');
+    if (since !== undefined && !placeOf(since))
+      throw invalid('since must be a position that the server gave');
+    const listener = ++this.#count;
+    const ready = new Promise<{ position: string | undefined }>((begun, refused) => {
+      this.#listeners.set(listener, { topic, handler, options, begun, refused });
+    });
+    // Whoever wants to know has a branch of its own.
+    ready.catch(() => {});
+    this.#happened({ type: 'subscribe', topic, listener, since, now: this.#now() });
+    return { topic, ready, unsubscribe: () => this.#leave(listener) };
+  }
+
+  /** Ends this handler's subscriptions of a topic, or without a handler all of the topic's. */
+  unsubscribe(topic: string, handler?: Handler): void {
+    const { key } = topicName(topic);
+    for (const [listener, each] of this.#listeners) {
+      if (topicName(each.topic).key === key && (!handler || each.handler === handler)) this.#leave(listener);
+    }
+  }
+
+  /**
+   * Resolves once the event is stored (on an ephemeral topic: sent). Until then it waits, and is sent again after an
+   * interruption, under one id by which it is stored once.
+   */
+  publish(topic: string, message: object, options?: PublishOptions): Promise<Receipt> {
+    return this.#publish(topic, message, options);
+  }
+
+  /** As {@link publish}, to everybody of the audience. */
+  broadcast(message: object, options?: PublishOptions): Promise<Receipt> {
+    return this.#publish(undefined, message, options);
+  }
+
+  /** As {@link subscribe}: broadcasts, those that were missed during an interruption among them. */
+  onBroadcast<T>(handler: Handler<T>, options?: SubscribeOptions): Subscription {
+    return this.subscribe(BROADCAST, handler, options);
+  }
+
+  /** Listens to the client's own events. Returns what ends it. */
+  on<Name extends keyof ClientEvents>(name: Name, listener: (event: ClientEvents[Name]) => void): () => void {
+    const listeners = this.#on[name];
+    // One function may listen twice, and ends each by itself.
+    const one = (event: ClientEvents[Name]) => listener(event);
+    listeners.add(one);
+    return () => void listeners.delete(one);
+  }
+
+  /**
+   * A call to the gateway as this user: `request('GET', '/v1/topic')`. A token that ended is replaced. What passes
+   * (no network, `unavailable`, `rate_limited`) is tried up to four times where the call may be repeated: anything but
+   * a POST, and a POST with an `idempotencyKey`.
+   * @returns the answer's body; undefined where it has none
+   * @throws PosthornError
+   */
+  // biome-ignore lint/suspicious/noExplicitAny: the caller knows what the call answers
+  async request<T = any>(
+    method: string,
+    path: string,
+    body?: unknown,
+    options: RequestOptions = {},
+  ): Promise<T> {
+    const { idempotencyKey, signal } = options;
+    const headers = idempotencyKey === undefined ? undefined : { 'Idempotency-Key': idempotencyKey };
+    const tries = method === 'POST' && !headers ? 1 : TRIES;
+    for (let i = 1; ; i++) {
+      try {
+        return (await this.#call({ method, path, body, headers, signal })).body as T;
+      } catch (error) {
+        if (this.#hangUp.signal.aborted) throw closed();
+        const { code, retryAfter = 0 } = error as PosthornError;
+        if (i >= tries || !PASSING.includes(code) || retryAfter > LONGEST_PAUSE) throw error;
+        await this.#pause(Math.max(retryAfter, Math.random() * 1_000 * 2 ** i), signal);
+      }
+    }
+  }
+
+  /** Ends the connection, and everything that waits for it with the error `closed`. Later calls change nothing. */
+  close(): void {
+    this.#unwatch();
+    this.#happened({ type: 'close', now: this.#now() });
+    this.#hangUp.abort();
+  }
+
+  #publish(topic: string | undefined, message: object, options: PublishOptions = {}): Promise<Receipt> {
+    const { id = randomId(), repeat = true } = options;
+    return new Promise((accepted, rejected) => {
+      const text = JSON.stringify(message);
+      if (typeof message !== 'object' || !text?.startsWith('{')) throw invalid('message must be an object');
+      const ref = String(++this.#count);
+      this.#waiting.set(ref, { accepted, rejected });
+      const bytes = new TextEncoder().encode(text + topic + id).length + FRAME;
+      this.#happened({ type: 'publish', publish: { ref, topic, id, text, bytes, repeat }, now: this.#now() });
+    });
+  }
+
+  #leave(listener: number): void {
+    const each = this.#listeners.get(listener);
+    if (!each) return;
+    this.#listeners.delete(listener);
+    each.refused(new PosthornError('closed', `${each.topic} was unsubscribed`));
+    this.#happened({ type: 'unsubscribe', listener, now: this.#now() });
+  }
+
+  /** Takes one event after the other: what a handler calls comes after what is told now. */
+  #happened(event: Event): void {
+    this.#queue.push(event);
+    if (this.#busy) return;
+    this.#busy = true;
+    for (let next = this.#queue.shift(); next; next = this.#queue.shift()) {
+      for (const effect of transition(this.#machine, next)) this.#perform(effect);
+    }
+    this.#busy = false;
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    clearTimeout(this.#timer);
+    const now = this.#now();
+    const wait = wakeAt(this.#machine, now) - now;
+    if (wait === Infinity) return;
+    const tick = () => this.#happened({ type: 'tick', now: this.#now() });
+    this.#timer = setTimeout(tick, Math.min(LONGEST_WAIT, Math.max(0, wait)));
+  }
+
+  #perform(effect: Effect) {
+    switch (effect.do) {
+      case 'token':
+        return this.#tell(effect.n, this.#tokens.get(effect.not), (token) => ({ type: 'token', token }));
+      case 'sign':
+        return this.#sign(effect.n, effect.token);
+      case 'socket':
+        return this.#connect(effect.n, (peer) =>
+          openSocket(this.#Socket as WebSocketConstructor, this.#http.socketUrl, effect.key, peer),
+        );
+      case 'stream':
+        return this.#connect(effect.n, (peer) =>
+          openStream(this.#http, effect.token, effect.subscriptions, peer),
+        );
+      case 'send':
+        return this.#connections.get(effect.n)?.send(effect.text);
+      case 'drop':
+        this.#connections.get(effect.n)?.drop();
+        this.#connections.delete(effect.n);
+        return;
+      case 'post':
+        return this.#post(effect.publish);
+      case 'deliver':
+        return this.#each(effect.listeners, ({ handler }) => handler(effect.message, effect.info));
+      case 'ready':
+        return this.#each(effect.listeners, ({ begun }) => begun({ position: effect.position }));
+      case 'gap':
+        this.#each(effect.listeners, ({ options }) => options.onGap?.(effect.gap));
+        return this.#emit('gap', effect.gap);
+      case 'ended':
+        return this.#ended(effect.listeners, effect.error);
+      case 'accepted':
+      case 'rejected': {
+        const waiting = this.#waiting.get(effect.ref);
+        this.#waiting.delete(effect.ref);
+        if (effect.do === 'accepted') waiting?.accepted(effect.receipt);
+        else waiting?.rejected(effect.error);
+        return;
+      }
+      case 'welcome':
+        this.#welcome = effect.welcome;
+        return this.#emit('welcome', effect.welcome);
+      case 'state':
+        this.#state = effect.state;
+        return this.#emit('state', effect.state);
+      case 'error':
+        return this.#emit('error', effect.error);
+    }
+  }
+
+  #sign(n: number, token: string): void {
+    const call = { method: 'GET', path: '/v1/sign', token, signal: this.#hangUp.signal };
+    const key = this.#http.call(call).then(({ body }) => {
+      const { key } = (body ?? {}) as { key?: unknown };
+      if (typeof key !== 'string') throw new PosthornError('protocol', '/v1/sign answered no key');
+      return key;
+    });
+    this.#tell(n, key, (key) => ({ type: 'key', key }));
+  }
+
+  /** Tells the machine how something ends that it asked for. */
+  #tell<T>(
+    n: number,
+    result: Promise<T>,
+    as: (value: T) => { type: 'token'; token: string } | { type: 'key'; key: string },
+  ): void {
+    result.then(
+      (value) => this.#happened({ ...as(value), n, now: this.#now() }),
+      (error) => this.#happened({ type: 'failed', n, failure: failureOf(error), now: this.#now() }),
+    );
+  }
+
+  #connect(n: number, open: (peer: Peer) => Connection): void {
+    const over = () => this.#connections.delete(n);
+    const peer: Peer = {
+      frame: (frame) =>
+        this.#happened({ type: 'frame', n, frame, expiresIn: expiresIn(frame), now: this.#now() }),
+      gone: (code) => {
+        over();
+        this.#happened({ type: 'gone', n, code, now: this.#now() });
+      },
+      failed: (error) => {
+        over();
+        const failure = failureOf(error);
+        this.#happened({ type: 'failed', n, failure, now: this.#now() });
+        this.#happened({ type: 'gone', n, code: 0, now: this.#now() });
+      },
+    };
+    try {
+      this.#connections.set(n, open(peer));
+    } catch (error) {
+      peer.failed(error);
+    }
+  }
+
+  #post({ ref, topic, id, text }: Draft): void {
+    const head = topic === undefined ? '"broadcast"' : `"publish","topic":${JSON.stringify(topic)}`;
+    const json = `{"action":${head},"message":${text}}`;
+    // A header's characters are fewer than an id's.
+    const headers = { 'Idempotency-Key': id };
+    this.#call({ method: 'POST', path: '/v1/hook', json, headers }).then(
+      ({ headers }) => {
+        const given = headers.get('posthorn-event-id');
+        const receipt: Receipt = {
+          id: given === null ? id : decodeURIComponent(given),
+          position: headers.get('posthorn-position') ?? undefined,
+        };
+        this.#happened({ type: 'posted', ref, receipt, now: this.#now() });
+      },
+      (error) => this.#happened({ type: 'refused', ref, failure: failureOf(error), now: this.#now() }),
+    );
+  }
+
+  /** One call, with another token where the first has ended. */
+  async #call(call: {
+    method: string;
+    path: string;
+    body?: unknown;
+    json?: string;
+    headers?: Record<string, string> | undefined;
+    signal?: AbortSignal | undefined;
+  }) {
+    const signal = call.signal ? eitherOf(this.#hangUp.signal, call.signal) : this.#hangUp.signal;
+    const token = await this.#tokens.get();
+    try {
+      return await this.#http.call({ ...call, signal, token });
+    } catch (error) {
+      if ((error as PosthornError).status !== 401) throw error;
+      return await this.#http.call({ ...call, signal, token: await this.#tokens.get(token) });
+    }
+  }
+
+  #pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        for (const each of [signal, this.#hangUp.signal]) each?.removeEventListener('abort', done);
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      for (const each of [signal, this.#hangUp.signal]) each?.addEventListener('abort', done);
+    });
+  }
+
+  #ended(listeners: readonly number[], error: PosthornError): void {
+    let heard = false;
+    for (const listener of listeners) {
+      const each = this.#listeners.get(listener);
+      if (!each) continue;
+      this.#listeners.delete(listener);
+      each.refused(error);
+      heard ||= each.options.onError !== undefined;
+      this.#guard(() => each.options.onError?.(error));
+    }
+    if (!heard && error.code !== 'closed') this.#emit('error', error);
+  }
+
+  #each(listeners: readonly number[], call: (listener: Listener) => unknown): void {
+    for (const number of listeners) {
+      // One that was called before may have ended this one.
+      const listener = this.#listeners.get(number);
+      if (listener) this.#guard(() => call(listener));
+    }
+  }
+
+  #emit<Name extends keyof ClientEvents>(name: Name, event: ClientEvents[Name]): void {
+    for (const listener of this.#on[name]) this.#guard(() => listener(event), name === 'error');
+  }
+
+  /** Calls what is not ours: its failure is told, and ends nothing. */
+  #guard(call: () => unknown, ofErrors = false): void {
+    const failed = (cause: unknown) => {
+      const error = new PosthornError('handler_failed', 'A handler failed', { cause });
+      // Where nobody listens, or who listens fails, it must not go unseen.
+      if (ofErrors || this.#on.error.size === 0) console.error(error, cause);
+      else this.#emit('error', error);
+    };
+    try {
+      const result = call();
+      if (result instanceof Promise) result.catch(failed);
+    } catch (error) {
+      failed(error);
+    }
+  }
+}
+
+function expiresIn(frame: ServerFrame): number | undefined {
+  return frame.action === 'welcome' && frame.expires ? Date.parse(frame.expires) - Date.now() : undefined;
+}
+
+function failureOf(error: unknown): Failure {
+  if (error instanceof PosthornError) {
+    const { code, message: detail, status, errors, retryAfter, cause } = error;
+    return { code, detail, status, errors, retryAfter, cause };
+  }
+  return { code: 'network', detail: 'The server could not be reached', cause: error };
+}
+
+/** Aborts with the first of two; `AbortSignal.any` is too young. */
+function eitherOf(first: AbortSignal, second: AbortSignal): AbortSignal {
+  const either = new AbortController();
+  for (const signal of [first, second]) {
+    if (signal.aborted) either.abort();
+    signal.addEventListener('abort', () => either.abort(), { once: true, signal: either.signal });
+  }
+  return either.signal;
+}
+
+function invalid(message: string): PosthornError {
+  return new PosthornError('request_invalid', message);
+}
+
+function closed(): PosthornError {
+  return new PosthornError('closed', 'The client is closed');
+}

@@ -1,0 +1,125 @@
+/** Rooms (docs/protocols/livestorm.md, "Browser API"): events by name, in the room that the user's token names. */
+import { PosthornError } from './error.js';
+import { Posthorn } from './posthorn.js';
+import type { PosthornOptions, Receipt, Room, Subscription } from './types.js';
+
+export type RoomScope = 'session' | 'event' | 'organization';
+
+export interface RoomPublish {
+  /** What subscribers are given. */
+  readonly data: object;
+  /** Whom it reaches. Default: the own session; the others need a permission. */
+  readonly scope?: RoomScope | undefined;
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: a handler may say what it expects
+export type RoomHandler<T = any> = (message: T) => unknown;
+
+interface RoomSubscription {
+  readonly eventName: string;
+  readonly handler: RoomHandler;
+  /** In the present room. */
+  parts: Subscription[];
+}
+
+/** Works before it is connected: calls wait, in their order, until the server has said which room it is. */
+export class Rooms {
+  #client: Posthorn | undefined;
+  #room: Room | undefined;
+  readonly #subscriptions = new Set<RoomSubscription>();
+  #waiting: ((room: Room) => void)[] = [];
+  #refuse: ((error: PosthornError) => void)[] = [];
+
+  /**
+   * Connects; a connection that was there is closed.
+   * @returns the client, for whatever is not about rooms
+   */
+  connect(options: PosthornOptions): Posthorn {
+    const client = new Posthorn(options);
+    this.#client?.close();
+    this.#client = client;
+    this.#room = undefined;
+    client.on('welcome', ({ room }) => {
+      if (this.#client === client) this.#enter(client, room);
+    });
+    return client;
+  }
+
+  /** Resolves once the event is stored. */
+  publish(eventName: string, { data, scope = 'session' }: RoomPublish): Promise<Receipt> {
+    return new Promise((resolve, reject) => {
+      const publish = (room: Room) =>
+        resolve(this.#theClient().publish(topicOf(room, scope, eventName), data));
+      if (this.#room) return publish(this.#room);
+      this.#waiting.push(publish);
+      this.#refuse.push(reject);
+    });
+  }
+
+  /**
+   * Hears an event name in the session, the event and the organization.
+   * @returns ends it
+   */
+  subscribe<T>(eventName: string, handler: RoomHandler<T>): () => void {
+    const subscription: RoomSubscription = { eventName, handler, parts: [] };
+    this.#subscriptions.add(subscription);
+    if (this.#room) this.#begin(subscription, this.#room);
+    return () => {
+      this.#subscriptions.delete(subscription);
+      for (const part of subscription.parts.splice(0)) part.unsubscribe();
+    };
+  }
+
+  /** Ends the connection. What waits is refused, and subscriptions are forgotten. */
+  close(): void {
+    this.#client?.close();
+    this.#client = undefined;
+    this.#room = undefined;
+    this.#subscriptions.clear();
+    this.#refuseAll(new PosthornError('closed', 'The client is closed'));
+  }
+
+  #enter(client: Posthorn, room: Room | undefined): void {
+    const before = this.#room;
+    if (!room) {
+      this.#refuseAll(new PosthornError('no_room', 'The token names no room'));
+      return;
+    }
+    const same = before?.event_id === room.event_id && before.session_id === room.session_id;
+    this.#room = room;
+    if (!same) {
+      for (const subscription of this.#subscriptions) {
+        for (const part of subscription.parts.splice(0)) part.unsubscribe();
+        this.#begin(subscription, room, client);
+      }
+    }
+    this.#refuse = [];
+    for (const call of this.#waiting.splice(0)) call(room);
+  }
+
+  #begin(subscription: RoomSubscription, room: Room, client = this.#theClient()): void {
+    const { eventName, handler } = subscription;
+    subscription.parts = SCOPES.map((scope) =>
+      client.subscribe(topicOf(room, scope, eventName), (message) => handler(message)),
+    );
+  }
+
+  #theClient(): Posthorn {
+    return this.#client as Posthorn;
+  }
+
+  #refuseAll(error: PosthornError): void {
+    this.#waiting = [];
+    for (const reject of this.#refuse.splice(0)) reject(error);
+  }
+}
+
+const SCOPES: readonly RoomScope[] = ['session', 'event', 'organization'];
+
+function topicOf({ event_id, session_id }: Room, scope: RoomScope, eventName: string): string {
+  if (scope === 'session') return `room/session/${session_id}/${eventName}`;
+  return scope === 'event' ? `room/event/${event_id}/${eventName}` : `room/organization/${eventName}`;
+}
+
+/** The page's room. */
+export const PubSub: Rooms = new Rooms();
