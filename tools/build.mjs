@@ -1,6 +1,6 @@
 /**
- * npm run build: compiles the apps and libs to dist/. A tree that did not change since is left as it is; `--force`
- * builds all the same.
+ * npm run build: compiles the apps and libs to dist/, and the client SDK to one script. A tree that did not change
+ * since is left as it is; `--force` builds all the same.
  */
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,6 +18,9 @@ export async function build({ force = false } = {}) {
     const nest = join(root, 'node_modules', '@nestjs', 'cli', 'bin', 'nest.js');
     // All apps and libs as one program: `nest build --all` compiles the libs once per app, and takes three times as long.
     await run(process.execPath, [nest, 'build', 'gateway', '-p', 'tsconfig.build.json'], { quiet: true });
+    // Not before: `npm start` loads this file ahead of the dependencies.
+    const { bundleClient } = await import('./client-script.mjs');
+    await bundleClient();
     writeFileSync(stampFile, hash);
   });
 }
