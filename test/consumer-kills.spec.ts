@@ -66,13 +66,13 @@ async function run(
   publish: (to: (message: object, id: string) => Promise<unknown>) => Promise<void>,
   expected: number,
 ) {
-  await using consumers = new Consumers(topic, { durable: 'kills', ackWait: 1_500, ...options });
+  await using consumers = new Consumers(topic, { durable: 'kills', ackWait: 1_000, ...options });
   await Promise.all([consumers.add(), consumers.add(), consumers.add()]);
   const pubsub = connectPubSub({ servers: nats.url, audience: 'acme', source: 'publisher' });
   let publishing = true;
   const killing = (async () => {
     while (publishing) {
-      await sleep(700);
+      await sleep(500);
       await Promise.all([consumers.kill(), consumers.add()]);
     }
   })();
@@ -81,7 +81,7 @@ async function run(
   await killing;
   await consumers.handled.until((items) => new Set(items.map(({ id }) => id)).size >= expected);
   // Longer than any event could still wait for a process that was killed.
-  await sleep(3_000);
+  await sleep(2_000);
   await pubsub.close();
   const { items } = consumers.handled;
   // Its process may have been killed before the event was settled: no consumer can do better.
@@ -96,9 +96,9 @@ describe('a durable consumer whose processes are killed', () => {
     const last: string[] = [];
     const { ids, unexplained } = await run(
       'kills/bursts',
-      { debounce: { by: 'key', ms: 1_000 } },
+      { debounce: { by: 'key', ms: 800 } },
       async (publish) => {
-        for (let burst = 0; burst < 6; burst++) {
+        for (let burst = 0; burst < 4; burst++) {
           for (let n = 0; n < 5; n++) {
             await Promise.all(
               Array.from({ length: 8 }, (_, key) => publish({ key }, `burst ${burst} of ${key}, ${n}`)),
@@ -106,10 +106,10 @@ describe('a durable consumer whose processes are killed', () => {
             await sleep(40);
           }
           last.push(...Array.from({ length: 8 }, (_, key) => `burst ${burst} of ${key}, 4`));
-          await sleep(1_400);
+          await sleep(1_100);
         }
       },
-      48,
+      32,
     );
     expect([...ids].sort()).toEqual(last.sort());
     expect(unexplained).toEqual([]);
@@ -120,7 +120,7 @@ describe('a durable consumer whose processes are killed', () => {
       'kills/repeats',
       { distinct: { by: ['hash', 'count'] } },
       async (publish) => {
-        for (let count = 0; count < 40; count++) {
+        for (let count = 0; count < 30; count++) {
           await Promise.all(
             ['h1', 'h2', 'h3'].flatMap((hash) =>
               [1, 2, 3].map((n) => publish({ hash, count }, `${hash} ${count}, ${n}`)),
@@ -129,11 +129,11 @@ describe('a durable consumer whose processes are killed', () => {
           await sleep(80);
         }
       },
-      120,
+      90,
     );
     const changes = [...ids].map((id) => id.split(',')[0]);
-    expect(changes).toHaveLength(120);
-    expect(new Set(changes).size).toBe(120);
+    expect(changes).toHaveLength(90);
+    expect(new Set(changes).size).toBe(90);
     expect(unexplained).toEqual([]);
   }, 60_000);
 });

@@ -1,4 +1,5 @@
 /** `POST /v1/stream`: what a socket brings down, without a socket (docs/protocols/inthe-am.md, "Event stream"). */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { parseCursor } from '@posthorn/contracts';
 import { rawPublish, startCluster, type TestCluster } from '@posthorn/testing';
@@ -127,6 +128,7 @@ describe("a socket's downstream over HTTP", () => {
           counts.set(name, n);
         }
         if (n % 20 === 0) await broadcast({ n: n / 20 });
+        await sleep(5);
       }
     })();
     const places = new Map<string, string>();

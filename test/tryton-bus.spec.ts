@@ -7,8 +7,9 @@ import { hangUpAtOnce } from './support/hang-up.js';
 import { Poller } from './support/poller.js';
 import { createTenant, eventually, type Tenant } from './support/tenant.js';
 
-/** How long many channels are busy, and messages in a second. */
-const SECONDS = 10;
+/** What many busy channels get before anybody polls, and then, so many in a second. */
+const MISSED = 500;
+const LIVE = 1_000;
 const RATE = 1_000;
 
 describe('the long-polling bus', () => {
@@ -16,7 +17,7 @@ describe('the long-polling bus', () => {
   let acme: Tenant;
 
   beforeAll(async () => {
-    cluster = await startCluster({ replicas: { gateway: 2 }, env: { BUS_TIMEOUT: '3s', BUS_CACHE: '2s' } });
+    cluster = await startCluster({ replicas: { gateway: 2 }, env: { BUS_TIMEOUT: '2s', BUS_CACHE: '2s' } });
     acme = await createTenant(cluster, 'acme');
   }, 90_000);
   afterAll(async () => {
@@ -73,7 +74,7 @@ describe('the long-polling bus', () => {
     const began = Date.now();
     const { status, body } = await (await poller('carl', [])).poll();
     expect({ status, body }).toEqual({ status: 200, body: { channel: null, message: null } });
-    expect(Date.now() - began).toBeGreaterThan(2_500);
+    expect(Date.now() - began).toBeGreaterThan(1_900);
   });
 
   it('begins with the messages of the last seconds', async () => {
@@ -82,7 +83,7 @@ describe('the long-polling bus', () => {
     const dora = await poller('dora', []);
     expect(await dora.next()).toMatchObject({ n: 1 });
     expect(await dora.next()).toMatchObject({ n: 2 });
-    await sleep(2_500);
+    await sleep(2_200);
     const late = await poller('dora', []);
     expect(await late.next()).toBeNull();
   });
@@ -91,49 +92,63 @@ describe('the long-polling bus', () => {
     const channels = Array.from({ length: 50 }, (_, i) => `busy/${i}`);
     const counts = new Map<string, number>();
     const got = new Map<string, number[]>();
-    const erin = await poller('erin', channels);
     const pubsub = acme.pubsub();
-    const readBefore = await metric('posthorn_poll_pages_total');
+    await using _ = { [Symbol.asyncDispose]: () => pubsub.close() };
     let published = 0;
+    const publishSome = async () => {
+      const some = Array.from({ length: 20 }, (_, i) => channels[(published + i) % channels.length]!);
+      await Promise.all(
+        some.map((channel) => {
+          const n = (counts.get(channel) ?? 0) + 1;
+          counts.set(channel, n);
+          return pubsub.global.topic(channel).publish({ n });
+        }),
+      );
+      published += some.length;
+    };
+    const { headers } = await acme.service('POST', '/v1/hook', {
+      topic: 'before',
+      action: 'publish',
+      message: {},
+    });
+    const erin = await poller('erin', channels);
+    erin.last = headers.get('posthorn-position');
+    // No gateway listens to these yet: they are read from the stream.
+    while (published < MISSED) await publishSome();
+    const readBefore = await metric('posthorn_poll_pages_total');
     const publisher = (async () => {
       const began = Date.now();
-      while (published < SECONDS * RATE) {
-        await Promise.all(
-          Array.from({ length: 20 }, (_, i) => {
-            const channel = channels[(published + i) % channels.length]!;
-            const n = (counts.get(channel) ?? 0) + 1;
-            counts.set(channel, n);
-            return pubsub.global.topic(channel).publish({ n });
-          }),
-        );
-        published += 20;
-        await sleep(began + (published / RATE) * 1_000 - Date.now());
+      while (published < MISSED + LIVE) {
+        await publishSome();
+        await sleep(began + ((published - MISSED) / RATE) * 1_000 - Date.now());
       }
     })();
     let received = 0;
-    for (;;) {
+    while (received < MISSED + LIVE) {
+      const stored = published;
       const { body } = await erin.poll();
-      if (!body.message) break;
       expect(body.recovered).toBeUndefined();
-      received++;
-      const numbers = got.get(body.channel) ?? [];
-      numbers.push(body.message.n);
-      got.set(body.channel, numbers);
+      // A slow publisher is waited for; what was stored before the poll comes with it.
+      if (!body.message) expect(received).toBeGreaterThanOrEqual(stored);
+      else {
+        received++;
+        got.set(body.channel, [...(got.get(body.channel) ?? []), body.message.n]);
+      }
     }
     await publisher;
-    await pubsub.close();
-    expect(received).toBe(published);
-    // The hub's windows and pages serve polls: few of them read the stream.
+    expect((await erin.poll()).body.message).toBeNull();
+    // The hub's windows and pages serve polls: what lies before a channel's window is hardly read more than once by each gateway.
     const read = (await metric('posthorn_poll_pages_total')) - readBefore;
-    expect(read).toBeLessThan(received / 20);
+    expect(read).toBeGreaterThan(0);
+    expect(read).toBeLessThanOrEqual(4 * channels.length);
     for (const channel of channels) {
       expect(got.get(channel)).toEqual(Array.from({ length: counts.get(channel)! }, (_, i) => i + 1));
     }
-  }, 240_000);
+  }, 120_000);
 
   it('says so where the last message is unknown', async () => {
-    await publish('user:fred', { n: 1 });
     for (const last of ['nonsense', 'abcz1-5', '~', '9'.repeat(100)]) {
+      await publish('user:fred', { n: 1 });
       const fred = new Poller({
         urls: cluster.gatewayUrls,
         database: 'acme',

@@ -1,15 +1,13 @@
 import { NestFactory } from '@nestjs/core';
 import type { MicroserviceOptions } from '@nestjs/microservices';
-import { ProblemError } from '@posthorn/contracts';
-import { isUnavailable, openDatabase, watchDatabase } from '@posthorn/database';
+import { databaseAway, openStore } from '@posthorn/database';
 import {
-  connectNats,
   createVerifier,
   KeyRing,
+  keepUp,
   nestLogger,
-  onceUntil,
+  openNats,
   RevocationList,
-  Routine,
   RpcProblemFilter,
   rpcServerOptions,
   type Service,
@@ -32,6 +30,12 @@ import { Tokens } from './tokens/tokens.js';
 const RECONCILE_MS = 30_000;
 const RECONCILE_RETRY_MS = 1_000;
 
+/** What is in the app's schema. */
+const CONTENT = {
+  entities: [StoredRevocation, StoredToken],
+  migrations: [Revocation1800000000000, ApiToken1800000500000],
+};
+
 /**
  * Brings the auth app up on a service: resolves when it answers calls, however long NATS and PostgreSQL keep
  * it waiting, and in whichever order they come. The service's shutdown ends it.
@@ -43,7 +47,10 @@ export async function startAuth(service: Service, config: AuthConfig): Promise<v
   const verifier = createVerifier({ ...config, issuer: config.jwtIssuer, production });
   const keys = new KeyRing(config.keySecret);
 
-  const [nats, database] = await Promise.all([openNats(service, config), openStore(service, config)]);
+  const [nats, database] = await Promise.all([
+    openNats(service, config),
+    openStore(service, config, CONTENT),
+  ]);
   const store = new RevocationStore(database);
   const { streamReplicas: replicas, revocationRetention: retention } = config;
   const projection = new Projection({ nc: nats.connection, store, replicas, retention, logger });
@@ -55,19 +62,10 @@ export async function startAuth(service: Service, config: AuthConfig): Promise<v
   metrics.gauge('auth_revocations', 'Revocations in force', () => revocations.size);
   shutdown.on('finish in flight', 'revocation list', () => revocations.close());
 
-  const behind = onceUntil(logger, {
-    begins: 'the bucket cannot be reconciled',
-    ends: 'the bucket is reconciled again',
-  });
-  const reconciling = new Routine({
+  const reconciling = keepUp('revocations', service, {
     everyMs: RECONCILE_MS,
     retryMs: RECONCILE_RETRY_MS,
     run: () => projection.reconcile(),
-    report: (err) => {
-      health.set('revocations', !err, err?.message);
-      if (err) behind.begin({ err });
-      else behind.end();
-    },
   });
   projection.onFailure(() => reconciling.soon());
   const unwatch = nats.watch((connected) => connected && reconciling.soon());
@@ -97,49 +95,4 @@ export async function startAuth(service: Service, config: AuthConfig): Promise<v
   await nats.connection.flush();
   health.set('calls', true);
   logger.info('answering calls');
-}
-
-async function openNats({ logger, health, shutdown }: Service, config: AuthConfig) {
-  const nats = await connectNats({
-    url: config.natsUrl,
-    user: config.natsUser,
-    password: config.natsPassword,
-    credsFile: config.natsCreds,
-    name: `auth-${config.instance}`,
-    inboxPrefix: '_INBOX.auth',
-    logger,
-    health,
-    signal: shutdown.signal,
-  });
-  shutdown.on('close', 'nats', () => nats.close());
-  return nats;
-}
-
-async function openStore(service: Service, config: AuthConfig) {
-  const { logger, health, shutdown } = service;
-  const database = await openDatabase({
-    url: config.databaseUrl,
-    schema: 'auth',
-    entities: [StoredRevocation, StoredToken],
-    migrations: [Revocation1800000000000, ApiToken1800000500000],
-    poolSize: config.databasePool,
-    retry: (attempt) => service.waitFor('database', attempt),
-  });
-  const away = onceUntil(logger, { begins: 'the database is away', ends: 'the database is back' });
-  const unwatch = watchDatabase(database, (up, detail) => {
-    health.set('database', up, detail);
-    if (up) away.end();
-    else away.begin({ reason: detail });
-  });
-  shutdown.on('close', 'database', async () => {
-    await unwatch();
-    await database.destroy();
-  });
-  return database;
-}
-
-/** The one failure of a dependency that means something to a caller and is not yet an error of the catalogue. */
-function databaseAway(error: unknown): ProblemError | undefined {
-  if (error instanceof ProblemError || !isUnavailable(error)) return undefined;
-  return new ProblemError('unavailable', 'The database is away', { cause: error });
 }

@@ -2,6 +2,7 @@
 import {
   atLeastOne,
   type ConfigOf,
+  type ConfigRule,
   duration,
   flag,
   integer,
@@ -107,10 +108,25 @@ export const GATEWAY_FIELDS = {
     default: 128,
     description: 'Polls of one user that may wait at one gateway at once',
   }),
+  pollRate: integer('POLL_RATE', {
+    min: 1,
+    default: 4_000,
+    description: 'Polls of one user at one gateway, per second on average',
+  }),
+  pollBurst: integer('POLL_BURST', {
+    min: 1,
+    default: 8_000,
+    description: 'Polls of one user at one gateway, at once',
+  }),
+  connectionLimit: integer('CONNECTION_LIMIT', {
+    min: 1,
+    default: 64,
+    description: 'Sockets and event streams of one user that may be open at one gateway at once',
+  }),
   streamLimit: integer('STREAM_LIMIT', {
     min: 1,
-    default: 128,
-    description: 'Event streams of one user that may be open at one gateway at once',
+    default: 64,
+    description: 'Event streams of one user that may be open at one gateway at once, within CONNECTION_LIMIT',
   }),
   heartbeat: duration('HEARTBEAT', {
     min: 1_000,
@@ -123,20 +139,47 @@ export const GATEWAY_FIELDS = {
     default: 20_000,
     description: 'How long a shutdown may take to send its connections elsewhere',
   }),
+  demo: flag('DEMO', {
+    default: false,
+    description:
+      'Whether /demo is served, which gives everybody tokens of the audience demo; not in production',
+  }),
 } as const;
 
 export type GatewayConfig = ConfigOf<typeof GATEWAY_FIELDS>;
 
 /** @throws ConfigError naming every variable that is missing or not acceptable */
 export function readGatewayConfig(env: NodeJS.ProcessEnv): GatewayConfig {
-  return readConfig(GATEWAY_FIELDS, { env, rules: [atLeastOne(GATEWAY_FIELDS, 'jwtSecret', 'jwksUrl')] });
+  return readConfig(GATEWAY_FIELDS, {
+    env,
+    rules: [atLeastOne(GATEWAY_FIELDS, 'jwtSecret', 'jwksUrl'), demoOutsideProduction, demoWithSecret],
+  });
 }
 
-/** Whether an `Origin` header may open sockets: programs without a browser send none. */
+/** Whoever opens the demo gets a token: that is for nobody's real audience. */
+const demoOutsideProduction: ConfigRule<GatewayConfig> = ({ demo, nodeEnv }) =>
+  demo && nodeEnv === 'production'
+    ? {
+        name: 'DEMO',
+        got: 'yes',
+        wants: 'no where NODE_ENV is production: the demo gives tokens to everybody',
+      }
+    : undefined;
+
+/** The demo signs its tokens itself. */
+const demoWithSecret: ConfigRule<GatewayConfig> = ({ demo, jwtSecret }) =>
+  demo && jwtSecret === undefined
+    ? { name: 'JWT_SECRET', got: 'nothing', wants: 'a secret to sign the tokens of the demo with (DEMO)' }
+    : undefined;
+
+/**
+ * Whether a page of that `Origin` may open sockets and streams; programs without a browser send none. The demo's page is
+ * the gateway's own.
+ */
 export function originAllowed(
-  config: Pick<GatewayConfig, 'allowedOrigins'>,
-  origin: string | undefined,
+  { allowedOrigins, demo }: Pick<GatewayConfig, 'allowedOrigins' | 'demo'>,
+  { origin, host }: { readonly origin?: string | undefined; readonly host?: string | undefined },
 ): boolean {
-  const { allowedOrigins } = config;
-  return origin === undefined || allowedOrigins.includes('*') || allowedOrigins.includes(origin);
+  if (origin === undefined || allowedOrigins.includes('*') || allowedOrigins.includes(origin)) return true;
+  return demo && (origin === `http://${host}` || origin === `https://${host}`);
 }

@@ -19,6 +19,7 @@ import { Hub } from './hub/hub.js';
 import { Turn } from './hub/turn.js';
 import { Wheel } from './hub/wheel.js';
 import { GatewayMetrics } from './metrics.js';
+import { Places } from './places.js';
 import { keepReporting, metered, Quotas } from './quota.js';
 
 interface Parts {
@@ -37,6 +38,8 @@ export class GatewayCore {
   readonly keys: KeyRing;
   readonly wheel = new Wheel();
   readonly metrics: GatewayMetrics;
+  /** What sockets and event streams take. */
+  readonly connections: Places;
   #parts: Parts | undefined;
 
   constructor(config: GatewayConfig, service: Service) {
@@ -49,6 +52,7 @@ export class GatewayCore {
       production: config.nodeEnv === 'production' && !config.courierCompat,
     });
     this.keys = new KeyRing(config.keySecret);
+    this.connections = new Places(config.connectionLimit, 'sockets and event streams');
     this.metrics = new GatewayMetrics(service.metrics, () => this.#parts?.hub.size ?? 0);
     service.health.expect('nats', 'streams', 'revocations');
   }

@@ -2,8 +2,9 @@ import { type DynamicModule, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { MicroserviceOptions } from '@nestjs/microservices';
 import { ProblemError } from '@posthorn/contracts';
+import { databaseAway } from '@posthorn/database';
 import { nestLogger, RpcProblemFilter, rpcServerOptions, validationPipe } from '@posthorn/service';
-import { databaseAway, refusedByDatabase } from './failure.js';
+import { refusedByDatabase } from './failure.js';
 import type { Part, Parts } from './parts.js';
 
 @Module({})

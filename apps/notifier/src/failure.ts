@@ -1,6 +1,4 @@
 import { PermanentFailure } from '@posthorn/bus';
-import { ProblemError } from '@posthorn/contracts';
-import { isUnavailable } from '@posthorn/database';
 
 /** Nobody has said who manages the community: the event waits for that as a dead letter. */
 export class ManagersUnknown extends PermanentFailure {
@@ -9,12 +7,6 @@ export class ManagersUnknown extends PermanentFailure {
       waitsFor: community,
     });
   }
-}
-
-/** The database is away, as an error that a caller or the bus understands; undefined for other errors. */
-export function databaseAway(error: unknown): ProblemError | undefined {
-  if (!isUnavailable(error)) return undefined;
-  return new ProblemError('unavailable', 'The database is away', { cause: error });
 }
 
 /**

@@ -3,8 +3,8 @@ import { Kvm } from '@nats-io/kv';
 import type { NatsConnection } from '@nats-io/transport-node';
 import { JetStreamBus } from '@posthorn/bus/platform';
 import { BUCKETS, STREAMS } from '@posthorn/contracts';
-import { openDatabase, watchDatabase } from '@posthorn/database';
-import { connectNats, type NatsLink, onceUntil, type Service } from '@posthorn/service';
+import { openStore } from '@posthorn/database';
+import { type NatsLink, openNats, type Service } from '@posthorn/service';
 import { answerCalls } from './calls.js';
 import { openCommunities } from './communities/communities.part.js';
 import type { NotifierConfig } from './config.js';
@@ -25,7 +25,7 @@ import { startWorker } from './worker/worker.part.js';
 export async function startNotifier(service: Service, config: NotifierConfig): Promise<void> {
   service.health.expect('nats', 'database', 'streams', 'consumer', 'activities', 'joins', 'calls');
   const metrics = new NotifierMetrics(service.metrics);
-  const database = openStore(service, config);
+  const database = openStore(service, config, { entities: ENTITIES, migrations: MIGRATIONS });
   const nats = await openNats(service, config);
   const [bus, source] = await Promise.all([openBus(service, config, nats, metrics), database]);
   const updates = new InboxUpdates({ source, bus, logger: service.logger });
@@ -35,45 +35,6 @@ export async function startNotifier(service: Service, config: NotifierConfig): P
   await answerCalls(parts, [openInbox(parts), communities, deadLetters, openTimeline(parts)]);
   await Promise.all([startWorker(parts), startTimeline(parts)]);
   startRetention(parts);
-}
-
-async function openNats({ logger, health, shutdown }: Service, config: NotifierConfig): Promise<NatsLink> {
-  const nats = await connectNats({
-    url: config.natsUrl,
-    user: config.natsUser,
-    password: config.natsPassword,
-    credsFile: config.natsCreds,
-    name: `notifier-${config.instance}`,
-    inboxPrefix: '_INBOX.notifier',
-    logger,
-    health,
-    signal: shutdown.signal,
-  });
-  shutdown.on('close', 'nats', () => nats.close());
-  return nats;
-}
-
-async function openStore(service: Service, config: NotifierConfig) {
-  const { logger, health, shutdown } = service;
-  const database = await openDatabase({
-    url: config.databaseUrl,
-    schema: 'notifier',
-    entities: ENTITIES,
-    migrations: MIGRATIONS,
-    poolSize: config.databasePool,
-    retry: (attempt) => service.waitFor('database', attempt),
-  });
-  const away = onceUntil(logger, { begins: 'the database is away', ends: 'the database is back' });
-  const unwatch = watchDatabase(database, (up, detail) => {
-    health.set('database', up, detail);
-    if (up) away.end();
-    else away.begin({ reason: detail });
-  });
-  shutdown.on('close', 'database', async () => {
-    await unwatch();
-    await database.destroy();
-  });
-  return database;
 }
 
 async function openBus(

@@ -1,18 +1,15 @@
-import { hostname } from 'node:os';
 import { NestFactory } from '@nestjs/core';
 import { ProvisioningError, streamConfigs } from '@posthorn/bus/platform';
-import { ProblemError } from '@posthorn/contracts';
-import { isUnavailable, openDatabase, watchDatabase } from '@posthorn/database';
+import { databaseAway, openStore } from '@posthorn/database';
 import {
-  connectNats,
-  type NatsLink,
+  keepUp,
   nestLogger,
+  openNats,
   RpcProblemFilter,
   rpcServerOptions,
   type Service,
   StartError,
 } from '@posthorn/service';
-import type { DataSource } from 'typeorm';
 import type { RegistryConfig } from './config.js';
 import { Audience, RegisteredTopic, StreamGeneration } from './entities.js';
 import { Epochs } from './epoch.js';
@@ -20,7 +17,6 @@ import { Registry1800000000000 } from './migrations/1800000000000-registry.js';
 import { Usage1800000100000 } from './migrations/1800000100000-usage.js';
 import { Projection } from './projection.js';
 import { registryModule } from './registry.module.js';
-import { Routine } from './routine.js';
 import { Streams } from './streams.js';
 import { Usages } from './usages.js';
 
@@ -29,6 +25,14 @@ const APP = 'registry';
 
 /** How often things are looked after, in ms. Servers' advisories and reconnects bring a look forward. */
 const EVERY = { epochs: 5_000, streams: 30_000, projection: 300_000, usage: 3_600_000 } as const;
+/** The pause after a look that failed, in ms. */
+const RETRY = 5_000;
+
+/** What is in the app's schema. */
+const CONTENT = {
+  entities: [Audience, RegisteredTopic, StreamGeneration],
+  migrations: [Registry1800000000000, Usage1800000100000],
+};
 
 /**
  * Runs the registry until the service shuts down. Waits for NATS and PostgreSQL, in whatever order they come;
@@ -39,7 +43,7 @@ const EVERY = { epochs: 5_000, streams: 30_000, projection: 300_000, usage: 3_60
 export async function startRegistry(config: RegistryConfig, service: Service): Promise<void> {
   const { logger, health, shutdown } = service;
   health.expect('nats', 'database', 'streams', 'epochs', 'projection', 'calls');
-  const [nats, source] = await Promise.all([openNats(config, service), openSource(config, service)]);
+  const [nats, source] = await Promise.all([openNats(service, config), openStore(service, config, CONTENT)]);
   const { connection: nc } = nats;
   const { streamMaxAge: maxAgeSeconds, streamMaxBytes: maxBytes, streamReplicas: replicas } = config;
 
@@ -57,29 +61,16 @@ export async function startRegistry(config: RegistryConfig, service: Service): P
   await service.waitFor('epochs', recordEpochs);
   await service.waitFor('projection', () => projection.rebuild());
 
-  const keepEpochs = new Routine('epochs', { everyMs: EVERY.epochs, run: recordEpochs, logger, health });
-  const keepProjection = new Routine('projection', {
-    everyMs: EVERY.projection,
-    run: () => projection.rebuild(),
-    logger,
-    health,
+  const keep = (name: keyof typeof EVERY, run: () => Promise<void>) =>
+    keepUp(name, service, { everyMs: EVERY[name], retryMs: RETRY, run });
+  const keepEpochs = keep('epochs', recordEpochs);
+  const keepProjection = keep('projection', () => projection.rebuild());
+  const keepStreams = keep('streams', async () => {
+    const misfits = await streams.check().finally(() => keepEpochs.soon());
+    if (!(await projection.exists())) keepProjection.soon();
+    if (misfits.length > 0) throw new Error(misfits.join('; '));
   });
-  const keepStreams = new Routine('streams', {
-    everyMs: EVERY.streams,
-    async run() {
-      const misfits = await streams.check().finally(() => keepEpochs.soon());
-      if (!(await projection.exists())) keepProjection.soon();
-      if (misfits.length > 0) throw new Error(misfits.join('; '));
-    },
-    logger,
-    health,
-  });
-  const forgetUsage = new Routine('usage', {
-    everyMs: EVERY.usage,
-    run: () => usages.forget(),
-    logger,
-    health,
-  });
+  const forgetUsage = keep('usage', () => usages.forget());
   const routines = [keepStreams, keepEpochs, keepProjection, forgetUsage];
   const lookNow = () => {
     for (const routine of routines) routine.soon();
@@ -105,41 +96,6 @@ export async function startRegistry(config: RegistryConfig, service: Service): P
   logger.info('the registry takes calls');
 }
 
-async function openNats(config: RegistryConfig, { logger, health, shutdown }: Service): Promise<NatsLink> {
-  const nats = await connectNats({
-    url: config.natsUrl,
-    user: config.natsUser,
-    password: config.natsPassword,
-    credsFile: config.natsCreds,
-    name: `${APP}-${hostname()}`,
-    inboxPrefix: `_INBOX_${APP}`,
-    logger,
-    health,
-    signal: shutdown.signal,
-  });
-  shutdown.on('close', 'nats', () => nats.close());
-  return nats;
-}
-
-async function openSource(config: RegistryConfig, service: Service): Promise<DataSource> {
-  const { logger, health, shutdown } = service;
-  const source = await openDatabase({
-    url: config.databaseUrl,
-    poolSize: config.databasePool,
-    schema: APP,
-    entities: [Audience, RegisteredTopic, StreamGeneration],
-    migrations: [Registry1800000000000, Usage1800000100000],
-    onConnectionLost: (err) => logger.debug({ err }, 'a database connection was lost'),
-    retry: (attempt) => service.waitFor('database', attempt),
-  });
-  const unwatch = watchDatabase(source, (up, detail) => health.set('database', up, detail));
-  shutdown.on('close', 'database', async () => {
-    await unwatch();
-    await source.destroy();
-  });
-  return source;
-}
-
 /** What the server will refuse however often it is asked ends the start: an operator has to see it. */
 async function provision(streams: Streams, service: Service): Promise<void> {
   const refusal = await service.waitFor('streams', async () => {
@@ -151,9 +107,4 @@ async function provision(streams: Streams, service: Service): Promise<void> {
     }
   });
   if (refusal) throw new StartError(refusal.message, { cause: refusal });
-}
-
-function databaseAway(error: unknown): ProblemError | undefined {
-  if (!isUnavailable(error)) return undefined;
-  return new ProblemError('unavailable', 'The database is away', { cause: error });
 }

@@ -7,4 +7,5 @@ export {
   watchDatabase,
 } from './data-source.js';
 export { isConflict, isUnavailable } from './failure.js';
+export { databaseAway, openStore, type StoreConfig } from './store.js';
 export { type TransactionOptions, withTransaction } from './transaction.js';

@@ -59,14 +59,16 @@ export {
 export { type Distribution, type LabelSets, type Labels, Level, Metrics, Tally } from './metrics.js';
 export {
   connectNats,
+  type NatsConfig,
   type NatsContext,
   type NatsIdentity,
   type NatsLink,
   type NatsSettings,
   natsOptions,
+  openNats,
 } from './nats.js';
 export { ProblemFilter, type ShownProblem, toProblem, writeProblem } from './problem-filter.js';
-export { Routine, type RoutineOptions } from './routine.js';
+export { keepUp, Routine, type RoutineOptions } from './routine.js';
 export {
   type CallOptions,
   RpcClient,

@@ -5,7 +5,7 @@ import {
   type NatsConnection,
   type NodeConnectionOptions,
 } from '@nats-io/transport-node';
-import { waitFor } from './bootstrap.js';
+import { type Service, waitFor } from './bootstrap.js';
 import type { Health } from './health.js';
 import { type Logger, onceUntil } from './logger.js';
 
@@ -46,6 +46,32 @@ export interface NatsLink {
   watch(listener: (connected: boolean) => void): () => void;
   /** Sends what is buffered, ends all subscriptions, and closes. */
   close(): Promise<void>;
+}
+
+/** The part of an app's configuration that says how it reaches NATS. */
+export interface NatsConfig {
+  readonly natsUrl: string;
+  readonly natsUser: string | undefined;
+  readonly natsPassword: string | undefined;
+  readonly natsCreds: string | undefined;
+}
+
+/** The one connection of a service, {@link connectNats}: named after it, and closed by its shutdown. */
+export async function openNats(service: Service, config: NatsConfig): Promise<NatsLink> {
+  const { app, instance, logger, health, shutdown } = service;
+  const nats = await connectNats({
+    url: config.natsUrl,
+    user: config.natsUser,
+    password: config.natsPassword,
+    credsFile: config.natsCreds,
+    name: `${app}-${instance}`,
+    inboxPrefix: `_INBOX.${app}`,
+    logger,
+    health,
+    signal: shutdown.signal,
+  });
+  shutdown.on('close', 'nats', () => nats.close());
+  return nats;
 }
 
 /**

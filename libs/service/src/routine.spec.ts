@@ -1,5 +1,7 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
-import { Routine } from './routine.js';
+import { Health } from './health.js';
+import { createLogger } from './logger.js';
+import { keepUp, Routine } from './routine.js';
 
 /** A task whose runs a test observes one by one. */
 class Task {
@@ -99,5 +101,28 @@ describe('a routine', () => {
     release();
     await stopped;
     expect(task.reports).toEqual([undefined]);
+  });
+});
+
+describe('what a service keeps up', () => {
+  it('has its health check down from a run that fails to one that works', async () => {
+    const health = new Health();
+    const logger = createLogger({ app: 'spec', level: 'silent' });
+    const task = new Task();
+    task.failures = 1;
+    const routine = keepUp(
+      'task',
+      { logger, health },
+      { everyMs: 3_600_000, retryMs: 3_600_000, run: task.run },
+    );
+    routine.start();
+    for (const state of [{ up: false, detail: 'no' }, { up: true }]) {
+      const run = task.next();
+      routine.soon();
+      await run;
+      await new Promise(setImmediate);
+      expect(health.readiness().checks.task).toEqual(expect.objectContaining(state));
+    }
+    await routine.stop();
   });
 });

@@ -1,4 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Service } from './bootstrap.js';
+import { onceUntil } from './logger.js';
 
 /** Something to be done again and again. */
 export interface RoutineOptions {
@@ -62,4 +64,25 @@ export class Routine {
       }
     }
   }
+}
+
+/**
+ * A routine for what a service has to keep up. A run that fails is told once, in the log and as the health
+ * check of that name, until one works.
+ */
+export function keepUp(
+  name: string,
+  { logger, health }: Pick<Service, 'logger' | 'health'>,
+  options: Omit<RoutineOptions, 'report'>,
+): Routine {
+  const failing = onceUntil(logger, {
+    begins: `${name}: cannot be kept up`,
+    ends: `${name}: kept up again`,
+  });
+  const report = (err?: Error) => {
+    health.set(name, !err, err?.message);
+    if (err) failing.begin({ err });
+    else failing.end();
+  };
+  return new Routine({ ...options, report });
 }

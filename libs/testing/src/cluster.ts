@@ -51,9 +51,12 @@ export class Cluster {
     await Promise.all(this.#processes().map((app) => app.start()));
   }
 
-  /** Starts one more process of an app, and resolves when it is ready. */
-  async addReplica(name: AppName): Promise<AppProcess> {
-    const app = await this.#add(name);
+  /**
+   * Starts one more process of an app, and resolves when it is ready.
+   * @param env further configuration of this one
+   */
+  async addReplica(name: AppName, env: Record<string, string> = {}): Promise<AppProcess> {
+    const app = await this.#add(name, env);
     await app.start();
     return app;
   }
@@ -101,7 +104,7 @@ export class Cluster {
     return Object.values(this.apps).flat();
   }
 
-  async #add(name: AppName): Promise<AppProcess> {
+  async #add(name: AppName, env: Record<string, string> = {}): Promise<AppProcess> {
     const port = await freePort();
     const link = this.#options.links ? await startTcpProxy(() => this.nats.port) : undefined;
     const app = new AppProcess({
@@ -119,6 +122,7 @@ export class Cluster {
         PUBLIC_WS_URL: `ws://127.0.0.1:${port}`,
         STREAM_MAX_BYTES: String(256 * MIB),
         ...this.#options.env,
+        ...env,
       },
     });
     this.apps[name].push(app);

@@ -1,5 +1,5 @@
 /** The HTTP server under Nest: its limits, and problem documents for what Nest never gets to see. */
-
+import type { Socket } from 'node:net';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { ProblemError } from '@posthorn/contracts';
 import { writeProblem } from '@posthorn/service';
@@ -40,6 +40,8 @@ export function createAdapter({ config, metrics, service }: GatewayCore): Fastif
   });
   const fastify = adapter.getInstance();
   parseBodies(fastify);
+  // Each call that waits listens to the end of its connection, and a client may send many in one go.
+  fastify.server.on('connection', (socket: Socket) => socket.setMaxListeners(0));
   // A connection that is kept open would be cut when the process ends, perhaps with a request on its way.
   fastify.addHook('onRequest', (_, reply, done) => {
     if (service.shutdown.signal.aborted) reply.header('connection', 'close');

@@ -3,7 +3,8 @@
  * its entries are stored.
  */
 import type { BusEvent, Delivery } from '@posthorn/bus';
-import { databaseAway, refusedByDatabase } from '../failure.js';
+import { databaseAway } from '@posthorn/database';
+import { refusedByDatabase } from '../failure.js';
 import type { NotifierMetrics } from '../metrics.js';
 import type { Expiry } from '../retention/expiry.js';
 import { eventKey } from '../worker/writer.js';

@@ -37,6 +37,7 @@ export class BusController {
   ): Promise<BusAnswer> {
     if (!this.core.config.trytonBus) throw new ProblemError('not_implemented', 'The bus is switched off');
     const principal = await callerOf(this.core, database, authorization);
+    this.polls.admit(principal);
     await this.core.bus.topics.audience(principal.audience);
     const { channels, since } = requestOf(body, principal);
     const answer = await this.polls.next(principal, { filters: [...channels.keys()], since }, request.raw);

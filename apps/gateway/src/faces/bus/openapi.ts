@@ -38,7 +38,7 @@ export const BUS_PATHS = {
             ['channel', 'message'],
           ),
         ),
-        ...problems('forbidden', 'subscription_limit', 'not_implemented'),
+        ...problems('forbidden', 'subscription_limit', 'rate_limited', 'not_implemented'),
       },
     },
   },

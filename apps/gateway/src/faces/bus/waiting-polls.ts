@@ -1,11 +1,13 @@
 /** The polls of this gateway: how many wait for whom, until when, and what ends them. */
 import type { IncomingMessage } from 'node:http';
 import { Injectable } from '@nestjs/common';
-import { mayReceive, type Principal, ProblemError, principalId } from '@posthorn/contracts';
+import { isPrivileged, mayReceive, type Principal, ProblemError, principalId } from '@posthorn/contracts';
 import { GatewayCore } from '../../core.js';
 import { awaitOn } from '../../http/awaited.js';
+import { Buckets } from '../../http/buckets.js';
 import type { PollRequest } from '../../hub/hub.js';
 import type { Poll, PollAnswer } from '../../hub/poll.js';
+import { tooFast } from '../../session/limits.js';
 
 interface Waiting {
   readonly principal: Principal;
@@ -49,14 +51,27 @@ export class WaitingPolls {
   readonly #core: GatewayCore;
   readonly #waiting = new Set<Waiting>();
   readonly #perUser = new Map<string, Share>();
+  readonly #rate: Buckets;
   #watched = false;
 
   constructor(core: GatewayCore) {
     this.#core = core;
+    this.#rate = new Buckets(core.config.pollRate, core.config.pollBurst);
     // Answered at once, paced by nothing: a poll that comes again finds another gateway, and is one request.
     core.service.shutdown.on('stop accepting', 'polls', () => {
       for (const { poll } of this.#waiting) poll.end();
     });
+  }
+
+  /**
+   * Counts a poll, before anything is done for it. Services and admins are not limited.
+   * @throws ProblemError `rate_limited`
+   */
+  admit(principal: Principal): void {
+    if (isPrivileged(principal)) return;
+    const user = JSON.stringify([principal.audience, principalId(principal)]);
+    const seconds = this.#rate.take(user, performance.now());
+    if (seconds > 0) throw tooFast(seconds);
   }
 
   /**

@@ -57,7 +57,7 @@ export class CourierAdapter extends AbstractWsAdapter {
       }
       const hangUp = () => stream.destroy();
       stream.on('error', hangUp);
-      this.#admit(request, options.path).then(
+      this.#admit(request, stream, options.path).then(
         (principal) => {
           if (stream.destroyed) return;
           stream.off('error', hangUp);
@@ -80,14 +80,14 @@ export class CourierAdapter extends AbstractWsAdapter {
     await new Promise<void>((resolve) => server.close(() => resolve()));
   }
 
-  async #admit(request: IncomingMessage, path: string | undefined): Promise<Principal> {
+  async #admit(request: IncomingMessage, stream: Duplex, path: string | undefined): Promise<Principal> {
     const core = this.#core;
     const [pathname, query = ''] = (request.url ?? '').split('?', 2);
     if (pathname !== path) throw new ProblemError('route_not_found', 'Sockets are at /ws');
     if (core.service.shutdown.signal.aborted || !core.connected) {
       throw new ProblemError('unavailable', 'This gateway takes no sockets now', { retryAfter: 1 });
     }
-    if (!originAllowed(core.config, request.headers.origin)) {
+    if (!originAllowed(core.config, request.headers)) {
       throw new ProblemError('forbidden', 'The origin is not allowed');
     }
     const key = keyOf(request, query);
@@ -96,6 +96,7 @@ export class CourierAdapter extends AbstractWsAdapter {
     if (core.revocations.isRevoked(principal)) {
       throw new ProblemError('unauthorized', 'The token was revoked');
     }
+    if (!stream.destroyed) stream.once('close', core.connections.take(principal));
     return principal;
   }
 

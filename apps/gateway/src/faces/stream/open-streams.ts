@@ -1,9 +1,10 @@
 /** The event streams of this gateway: how many of whom, and what ends them. */
 import { Injectable } from '@nestjs/common';
-import { type Cursor, type Principal, ProblemError, principalId } from '@posthorn/contracts';
+import { type Cursor, type Principal, ProblemError } from '@posthorn/contracts';
 import type { FastifyReply } from 'fastify';
 import { GatewayCore } from '../../core.js';
 import { Connections } from '../../drain.js';
+import { Places } from '../../places.js';
 import type { ClientFrame } from '../../session/client-frame.js';
 import { type SessionParts, sessionParts } from '../../session/session.js';
 import { BLOCK_END, retryLine } from './blocks.js';
@@ -31,12 +32,13 @@ export interface StreamRequest {
 export class OpenStreams {
   readonly #core: GatewayCore;
   readonly #streams: Connections<EventStream | FrameStream>;
-  readonly #perUser = new Map<string, number>();
+  readonly #places: Places;
   #parts: SessionParts | undefined;
 
   constructor(core: GatewayCore) {
     this.#core = core;
     this.#streams = new Connections(core.config.drainBudget);
+    this.#places = new Places(core.config.streamLimit, 'event streams');
     core.service.shutdown.on('finish in flight', 'streams', (overdue) => this.#streams.drain(overdue));
   }
 
@@ -114,17 +116,17 @@ export class OpenStreams {
     }
     if (reply.request.raw.socket.destroyed) return void reply.hijack();
     this.#parts ??= this.#assemble();
-    const user = JSON.stringify([principal.audience, principalId(principal)]);
-    const already = this.#perUser.get(user) ?? 0;
-    if (already >= core.config.streamLimit) {
-      throw new ProblemError('subscription_limit', `A user may have ${core.config.streamLimit} streams open`);
+    const leaveStreams = this.#places.take(principal);
+    try {
+      const leaveConnections = core.connections.take(principal);
+      return () => {
+        leaveStreams();
+        leaveConnections();
+      };
+    } catch (error) {
+      leaveStreams();
+      throw error;
     }
-    this.#perUser.set(user, already + 1);
-    return () => {
-      const left = this.#perUser.get(user)! - 1;
-      if (left > 0) this.#perUser.set(user, left);
-      else this.#perUser.delete(user);
-    };
   }
 
   /** @throws ProblemError `unauthorized` where the token was revoked since it was verified */

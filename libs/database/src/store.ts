@@ -1,0 +1,50 @@
+import { ProblemError } from '@posthorn/contracts';
+import { onceUntil, type Service } from '@posthorn/service';
+import type { DataSource } from 'typeorm';
+import { type DatabaseOptions, openDatabase, watchDatabase } from './data-source.js';
+import { isUnavailable } from './failure.js';
+
+/** The part of an app's configuration that says where its database is. */
+export interface StoreConfig {
+  readonly databaseUrl: string;
+  readonly databasePool: number;
+}
+
+/**
+ * Opens the database of a service, in the schema that is named after the app: waits for the server, keeps the
+ * health check `database` up to date, and is closed by the service's shutdown.
+ *
+ * @throws as {@link openDatabase}
+ */
+export async function openStore(
+  service: Service,
+  { databaseUrl: url, databasePool: poolSize }: StoreConfig,
+  content: Pick<DatabaseOptions, 'entities' | 'migrations'>,
+): Promise<DataSource> {
+  const { app, logger, health, shutdown } = service;
+  const source = await openDatabase({
+    ...content,
+    url,
+    poolSize,
+    schema: app,
+    onConnectionLost: (err) => logger.debug({ err }, 'a database connection was lost'),
+    retry: (attempt) => service.waitFor('database', attempt),
+  });
+  const away = onceUntil(logger, { begins: 'the database is away', ends: 'the database is back' });
+  const unwatch = watchDatabase(source, (up, detail) => {
+    health.set('database', up, detail);
+    if (up) away.end();
+    else away.begin({ reason: detail });
+  });
+  shutdown.on('close', 'database', async () => {
+    await unwatch();
+    await source.destroy();
+  });
+  return source;
+}
+
+/** The database is away, as an error that a caller or the bus understands; undefined for other errors. */
+export function databaseAway(error: unknown): ProblemError | undefined {
+  if (error instanceof ProblemError || !isUnavailable(error)) return undefined;
+  return new ProblemError('unavailable', 'The database is away', { cause: error });
+}
