@@ -713,7 +713,7 @@ class Step {
         ? undefined
         : this.#now +
           (expiresIn > 0
-            ? Math.max(expiresIn - Math.min(TIMES.renewal, expiresIn / 5), TIMES.doubt)
+            ? Math.max(expiresIn - Math.min(TIMES.renewal, expiresIn / 5), TIMES.soon)
             : TIMES.renewal * (1 + this.#random()));
     this.#out.push({ do: 'welcome', welcome: { connection, audience, expires, room } });
   }
