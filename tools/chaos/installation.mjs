@@ -22,6 +22,8 @@ export class Installation {
   #others = [];
   #dir;
   #secrets = { jwt: secret(), key: secret() };
+  /** Gateways that are down, or not ready yet. */
+  #away = new Set();
   /** What is being restarted. @type {Map<object, Promise<unknown>>} */
   #busy = new Map();
 
@@ -45,10 +47,10 @@ export class Installation {
     await this.call('POST', '/v1/audience');
   }
 
-  /** A port that a load balancer would choose. */
+  /** A port that a load balancer would choose: of those that are ready. */
   get gatewayPort() {
-    const alive = this.gateways.filter((gateway) => gateway.alive);
-    const among = alive.length > 0 ? alive : this.gateways;
+    const ready = this.gateways.filter((gateway) => !this.#away.has(gateway));
+    const among = ready.length > 0 ? ready : this.gateways;
     return /** @type {AppProcess} */ (among[Math.floor(Math.random() * among.length)]).port;
   }
 
@@ -107,9 +109,11 @@ export class Installation {
   restartGateway(index, signal, away) {
     const gateway = /** @type {AppProcess} */ (this.gateways[index % GATEWAYS]);
     return this.#inTurn(this.gateways, async () => {
+      this.#away.add(gateway);
       await (signal === 'SIGKILL' ? gateway.kill() : gateway.stop());
       await pause(away);
       await gateway.start();
+      this.#away.delete(gateway);
     });
   }
 

@@ -22,7 +22,7 @@ const FAULTS = {
 };
 
 const SHORTEST_PAUSE = 300;
-const LONGEST_PAUSE = 2_500;
+const LONGEST_PAUSE = 4_000;
 
 /**
  * Random numbers from 0 to below 1 (mulberry32).
