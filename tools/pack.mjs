@@ -14,10 +14,11 @@ const FOR_BROWSERS = 'client';
 /**
  * Compiles the packages into folders of `out`, and packs each: `posthorn-<name>-<version>.tgz` beside them.
  * @param {string} [out]
+ * @param {readonly string[]} [packages] those that they stand on first
  */
-export async function pack(out = join(root, 'dist', 'packages')) {
+export async function pack(out = join(root, 'dist', 'packages'), packages = PACKAGES) {
   rmSync(out, { recursive: true, force: true });
-  for (const name of PACKAGES) {
+  for (const name of packages) {
     const source = join(root, 'libs', name);
     const folder = join(out, name);
     mkdirSync(folder, { recursive: true });
