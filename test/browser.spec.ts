@@ -294,6 +294,16 @@ describe('the demo page', () => {
     for (const person of ['ada', 'grace'] as const) await votesAre(person, [2, 0, 0]);
   });
 
+  it.each([
+    ['is not kept any more', '0000000000-1', 'What came before is not kept any more'],
+    ['is none', 'nonsense', 'Not followed: since must be a position'],
+  ])('says so where the place in the address %s', async (_, since, told) => {
+    const tab = await context.newPage();
+    await tab.goto(`${gatewayUrl()}/demo#room=${'0'.repeat(32)}&since=${since}`);
+    for (const person of ['ada', 'grace'] as const) await of(person, tab).getByText(told).waitFor();
+    await tab.close();
+  });
+
   it('breaks no rule of its own policy, and reports no error', () => {
     expect(complaints).toEqual([]);
   });

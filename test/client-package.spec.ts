@@ -30,8 +30,8 @@ afterAll(async () => {
 });
 
 describe('the script', () => {
-  it('is under 12 KiB gzipped', () => {
-    expect(gzipSync(script, { level: 9 }).length).toBeLessThan(12 * 1_024);
+  it('is under 14 KiB gzipped, the inbox with it', () => {
+    expect(gzipSync(script, { level: 9 }).length).toBeLessThan(14 * 1_024);
   });
 
   it('sets its globals in a page, and needs nothing of Node', () => {

@@ -142,7 +142,7 @@ export const GATEWAY_FIELDS = {
   demo: flag('DEMO', {
     default: false,
     description:
-      'Whether /demo is served, which gives everybody tokens of the audience demo; not in production',
+      'Whether /demo is served, to pages of the same origin, with tokens of the audience demo for everybody; not in production',
   }),
 } as const;
 

@@ -841,7 +841,8 @@ class Step {
         group.waiting.push(listener);
         // What is asked for already begins later: it is asked for again, from there.
         for (const each of s.topics.values()) {
-          if (each !== known && (since === undefined || !shares(known, each))) continue;
+          if (each !== known && (since === undefined || each.groups.length === 0 || !shares(known, each)))
+            continue;
           each.asked = 0;
           each.begun = false;
         }
@@ -870,7 +871,8 @@ class Step {
       return;
     }
     const due = [...s.topics.values()].filter(
-      ({ asked, retryAt }) => asked !== link.n && !(retryAt !== undefined && retryAt > this.#now),
+      ({ asked, retryAt, groups }) =>
+        groups.length > 0 && asked !== link.n && !(retryAt !== undefined && retryAt > this.#now),
     );
     for (const topic of due) {
       // What has come on a connection it will not bring again: another one does.

@@ -61,14 +61,14 @@ function hold(transports: readonly ('websocket' | 'stream')[], numRuns: number):
 
 describe('in whatever order things happen', () => {
   it('I1 I2 I3 I4 I5 I6 I9: events come once and in order, publishes end once, nothing is left, on sockets', () => {
-    hold(['websocket'], 1500);
+    hold(['websocket'], 800);
   });
 
   it('I1 I2 I3 I4 I5 I6 I9: the same where sockets are blocked now and then', () => {
-    hold(['websocket', 'stream'], 1500);
+    hold(['websocket', 'stream'], 800);
   });
 
   it('I1 I2 I3 I4 I5 I6 I9: the same on streams alone', () => {
-    hold(['stream'], 1500);
+    hold(['stream'], 800);
   });
 });

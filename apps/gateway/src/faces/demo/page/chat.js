@@ -4,15 +4,27 @@ import { element, part, randomId, time } from './dom.js';
 /** @typedef {import('./pane.js').Person} Person */
 /** @typedef {{ from: string, text: string, at: string }} Line */
 
+/** Pixels above the end at which somebody still follows. */
+const NEAR = 48;
+
 export class Chat {
   /** @type {HTMLElement} */
   #log;
+  /** @type {HTMLElement} */
+  #lines;
   #me;
   #people;
   #publish;
-  /** What was sent from here and has not come back. */
-  /** @type {Map<string, HTMLElement>} */
+  /**
+   * What was sent from here and has not come back.
+   * @type {Map<string, HTMLElement>}
+   */
   #sent = new Map();
+  /**
+   * Who tries again long after may have said it twice: it is the same event.
+   * @type {Set<string>}
+   */
+  #shown = new Set();
   /** @type {{ from: number, to: number } | undefined} */
   #away;
 
@@ -27,6 +39,7 @@ export class Chat {
     this.#people = people;
     this.#publish = publish;
     this.#log = part(root, '[role=log]');
+    this.#lines = part(this.#log, 'ol');
     // So that the keyboard scrolls it.
     this.#log.tabIndex = 0;
     this.#log.setAttribute('aria-label', `Chat, as ${me.name} sees it`);
@@ -50,14 +63,14 @@ export class Chat {
    */
   add({ from, text, at }, id) {
     const person = this.#people.find((one) => one.id === from);
-    if (!person || typeof text !== 'string') return;
+    if (!person || typeof text !== 'string' || this.#shown.has(id)) return;
+    this.#shown.add(id);
     const sent = this.#sent.get(id);
     const row = this.#row(person, text, at);
     if (!sent && this.#wasAway(at)) row.querySelector('.meta')?.append(element('span', 'tag', 'caught up'));
     sent?.remove();
     this.#sent.delete(id);
-    this.#log.insertBefore(row, this.#sent.values().next().value ?? null);
-    this.#scroll();
+    this.#put(row, this.#sent.values().next().value);
   }
 
   /**
@@ -66,19 +79,15 @@ export class Chat {
    */
   note(text) {
     const row = element('li', 'note', element('span', '', text));
-    this.#log.insertBefore(row, this.#sent.values().next().value ?? null);
-    this.#scroll();
+    this.#put(row, this.#sent.values().next().value);
   }
 
-  /** Marks what is from the time of a cut, once it comes. */
-  /** @param {{ from: number, to: number } | undefined} away */
+  /**
+   * Marks what is from the time of a cut, once it comes.
+   * @param {{ from: number, to: number } | undefined} away
+   */
   set away(away) {
     this.#away = away;
-  }
-
-  /** How many of this person's messages wait for the connection. */
-  get waiting() {
-    return this.#sent.size;
   }
 
   /** @param {unknown} at */
@@ -89,7 +98,7 @@ export class Chat {
 
   /**
    * @param {Line} line
-   * @param {string} id kept for another try: whatever became of the first, it is stored once
+   * @param {string} id kept for another try: whatever became of the first, it is shown once
    */
   #send(line, id) {
     const row = this.#row(this.#me, line.text, line.at);
@@ -97,8 +106,8 @@ export class Chat {
     const state = element('span', 'tag', 'sending');
     part(row, '.meta').append(state);
     this.#sent.set(id, row);
-    this.#log.append(row);
-    this.#scroll();
+    this.#put(row);
+    this.#log.scrollTop = this.#log.scrollHeight;
     this.#publish(line, id).catch((/** @type {Error} */ error) => {
       if (!this.#sent.has(id)) return;
       row.classList.add('failed');
@@ -108,7 +117,7 @@ export class Chat {
         row.remove();
         this.#send(line, id);
       });
-      state.replaceWith(element('span', 'tag', `not sent: ${error.message}`), again);
+      state.replaceWith(element('span', 'tag', error.message), again);
     });
   }
 
@@ -126,7 +135,15 @@ export class Chat {
     return row;
   }
 
-  #scroll() {
-    this.#log.scrollTop = this.#log.scrollHeight;
+  /**
+   * Follows the chat, unless somebody reads further up.
+   * @param {HTMLElement} row
+   * @param {HTMLElement} [before]
+   */
+  #put(row, before) {
+    const { scrollHeight, scrollTop, clientHeight } = this.#log;
+    const follows = scrollHeight - scrollTop - clientHeight < NEAR;
+    this.#lines.insertBefore(row, before ?? null);
+    if (follows) this.#log.scrollTop = this.#log.scrollHeight;
   }
 }

@@ -44,8 +44,11 @@ export class Line {
     for (const socket of this.sockets) socket.lose();
   }
 
+  /** Lets connections pass, and says so as a browser does: the SDK waits no longer. */
   restore() {
-    if (this.isCut) this.#lost = new AbortController();
+    if (!this.isCut) return;
+    this.#lost = new AbortController();
+    dispatchEvent(new Event('online'));
   }
 }
 

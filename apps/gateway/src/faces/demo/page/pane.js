@@ -7,6 +7,7 @@ import { Poll } from './poll.js';
 
 /** @typedef {{ id: string, name: string }} Person */
 /** @typedef {import('@posthorn/client').ConnectionState} ConnectionState */
+/** @typedef {import('@posthorn/client').EventInfo} EventInfo */
 /** @typedef {import('@posthorn/client').PosthornError} PosthornError */
 
 /** The script tag's global. */
@@ -66,34 +67,33 @@ export class Pane {
   /**
    * Follows the room from a position, or from now on.
    * @param {string} [since]
-   * @returns {Promise<string | undefined>} where this begins; undefined where the server refused it
+   * @returns {Promise<string | undefined>} where this begins; undefined where that cannot be
    */
   async follow(since) {
-    const onError = (/** @type {PosthornError} */ error) => this.#chat.note(`Not followed: ${error.message}`);
     const onGap = () => this.#chat.note('What came before is not kept any more');
-    const chat = this.#posthorn.subscribe(
-      this.#room.topic('chat'),
-      (message, { id, position }) => {
-        this.#chat.add(message, id);
-        this.#got('chat', id, position);
-      },
-      { since, onGap, onError },
-    );
-    const votes = this.#posthorn.subscribe(
-      this.#room.topic('vote'),
-      (message, { id, position }) => {
-        this.#poll.add(message);
-        this.#got('vote', id, position);
-      },
-      { since, onError },
-    );
     try {
+      const chat = this.#subscribe('chat', (message, id) => this.#chat.add(message, id), { since, onGap });
+      const votes = this.#subscribe('vote', (message) => this.#poll.add(message), { since });
       const [{ position }] = await Promise.all([chat.ready, votes.ready]);
       return position;
-    } catch {
-      // Told by onError.
+    } catch (error) {
+      this.#chat.note(`Not followed: ${/** @type {Error} */ (error).message}`);
       return undefined;
     }
+  }
+
+  /**
+   * @param {'chat' | 'vote'} event
+   * @param {(message: object, id: string) => void} add
+   * @param {import('@posthorn/client').SubscribeOptions} options
+   */
+  #subscribe(event, add, options) {
+    const got = (/** @type {object} */ message, /** @type {EventInfo} */ { id, position }) => {
+      add(message, id);
+      this.#record.add(id, event, this.#me);
+      part(this.#root, '.position').textContent = position ?? '–';
+    };
+    return this.#posthorn.subscribe(this.#room.topic(event), got, options);
   }
 
   #name() {
@@ -104,6 +104,7 @@ export class Pane {
     title.textContent = name;
     part(this.#root, '.avatar').textContent = name.slice(0, 1);
     this.#root.setAttribute('aria-labelledby', title.id);
+    part(this.#root, '.cut').setAttribute('aria-describedby', title.id);
   }
 
   #watch() {
@@ -158,16 +159,6 @@ export class Pane {
    */
   #publish(event, message, id) {
     return this.#posthorn.publish(this.#room.topic(event), message, { id });
-  }
-
-  /**
-   * @param {'chat' | 'vote'} kind
-   * @param {string} id
-   * @param {string | undefined} position
-   */
-  #got(kind, id, position) {
-    this.#record.add(id, kind, this.#me);
-    part(this.#root, '.position').textContent = position ?? '–';
   }
 
   /** @param {Person} other */

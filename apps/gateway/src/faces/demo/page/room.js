@@ -7,8 +7,10 @@ import { randomId } from './dom.js';
 export class Room {
   /** @type {string} */
   id;
-  /** Where the room's events begin; undefined until a subscription has said so. */
-  /** @type {string | undefined} */
+  /**
+   * Where the room's events begin; undefined until a subscription has said so.
+   * @type {string | undefined}
+   */
   since;
 
   constructor() {
