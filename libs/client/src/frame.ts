@@ -48,6 +48,9 @@ export type ServerFrame =
   | { readonly action: 'pong'; readonly position?: string }
   | { readonly action: 'reconnect'; readonly after_ms: number };
 
+/** Frames of one action. */
+export type Frame<Action extends ServerFrame['action']> = ServerFrame & { readonly action: Action };
+
 /** What the server says no more about, and what a later one may say: passed over. */
 export function parseFrame(text: string): ServerFrame | undefined {
   try {

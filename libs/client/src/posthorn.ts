@@ -3,16 +3,11 @@ import { PosthornError } from './error.js';
 import type { ServerFrame } from './frame.js';
 import { Http } from './http.js';
 import { Inbox } from './inbox.js';
-import {
-  type Draft,
-  type Effect,
-  type Event,
-  type Failure,
-  newState,
-  type State,
-  transition,
-  wakeAt,
-} from './machine.js';
+import type { Effect } from './machine/effect.js';
+import type { Draft, Event, Failure } from './machine/event.js';
+import { newState, type State } from './machine/state.js';
+import { transition } from './machine/transition.js';
+import { wakeAt } from './machine/wake.js';
 import { placeOf } from './place.js';
 import { newClock, randomId, randomWords, surroundings, watchPage } from './platform.js';
 import { Tokens } from './tokens.js';

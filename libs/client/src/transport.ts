@@ -2,7 +2,7 @@
 import { PosthornError } from './error.js';
 import { parseFrame, type ServerFrame } from './frame.js';
 import type { Http } from './http.js';
-import type { Wanted } from './machine.js';
+import type { Wanted } from './machine/effect.js';
 import type { WebSocketConstructor } from './types.js';
 
 /** What a connection tells. After `gone` or `failed` it tells nothing more. */

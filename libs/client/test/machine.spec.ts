@@ -1,15 +1,12 @@
 /** The machine, one event after the other: what the model cannot tell apart, or what has to be exact. */
 import { describe, expect, it } from '@jest/globals';
 import type { ServerFrame } from '../src/frame.js';
-import {
-  type Effect,
-  type Event,
-  type MachineOptions,
-  newState,
-  TIMES,
-  transition,
-  wakeAt,
-} from '../src/machine.js';
+import type { Effect } from '../src/machine/effect.js';
+import type { Event } from '../src/machine/event.js';
+import { type MachineOptions, newState } from '../src/machine/state.js';
+import * as TIMES from '../src/machine/times.js';
+import { transition } from '../src/machine/transition.js';
+import { wakeAt } from '../src/machine/wake.js';
 import { newReader, SEEN_LIMIT, take } from '../src/place.js';
 
 type Untimed<E> = E extends unknown ? Omit<E, 'now'> : never;

@@ -1,14 +1,10 @@
 /** A machine, a network that misbehaves, and the model of a gateway, in a time of their own; and what must hold. */
 import type { ServerFrame } from '../src/frame.js';
-import {
-  type Draft,
-  type Effect,
-  type Event,
-  newState,
-  type State,
-  transition,
-  wakeAt,
-} from '../src/machine.js';
+import type { Effect } from '../src/machine/effect.js';
+import type { Draft, Event } from '../src/machine/event.js';
+import { newState, type State } from '../src/machine/state.js';
+import { transition } from '../src/machine/transition.js';
+import { wakeAt } from '../src/machine/wake.js';
 import type { Gap, Receipt, Transport } from '../src/types.js';
 import { BROADCASTS, type Conn, GatewayModel, takes } from './gateway-model.js';
 

@@ -1,0 +1,175 @@
+/** The present connection, from its welcome to its end. */
+import type { Frame } from '../frame.js';
+import { settle } from '../place.js';
+import { abandon, attemptWith, connect, planRetry, waitForNext } from './attempts.js';
+import { release } from './delivery.js';
+import type { Failure } from './event.js';
+import { doubt, plansPing } from './liveness.js';
+import { takeBack } from './publishes.js';
+import type { Attempt, Link, State } from './state.js';
+import { backoff, errorOf, isTokenEnded, newRef, random, report, send } from './step.js';
+import * as TIMES from './times.js';
+import { askAll, forgetUnheard, unask } from './topics.js';
+
+/** A token for the attempt that there is, or to renew the one of the connection. */
+export function takeToken(state: State, n: number, token: string) {
+  const { attempt, link } = state;
+  if (attempt?.n === n) return attemptWith(state, attempt, token);
+  if (link?.n !== n || link.renewing !== '') return;
+  state.token = token;
+  link.renewing = newRef(state);
+  send(state, { action: 'auth', token, ref: link.renewing });
+}
+
+export function takeFailure(state: State, n: number, failure: Failure) {
+  const { attempt, link } = state;
+  if (attempt?.n === n) return abandon(state, attempt, failure);
+  if (link?.n !== n || link.renewing !== '') return;
+  report(state, errorOf(failure));
+  link.renewing = undefined;
+  link.renewAt = state.now + backoff(state, 1) + TIMES.doubt;
+}
+
+/** An attempt becomes the connection, in the place of the one before. */
+export function becomeLink(
+  state: State,
+  { n, transport }: Attempt,
+  { connection: id }: Frame<'welcome'>,
+): void {
+  const { now } = state;
+  const before = state.link;
+  if (before) {
+    state.effects.push({ do: 'drop', n: before.n });
+    takeBack(state, before.n);
+  }
+  state.attempt = undefined;
+  state.error = undefined;
+  state.retryAt = undefined;
+  state.bad = undefined;
+  if (transport === 'websocket') {
+    state.refusals = 0;
+    state.streaming = false;
+    state.restreamAt = undefined;
+  } else if (before?.transport !== 'stream') state.upgradeAt = now + TIMES.upgrade;
+  state.link = {
+    n,
+    transport,
+    id,
+    opened: now,
+    pingAt: transport === 'websocket' ? now + TIMES.soon * (2 + random(state)) : undefined,
+    pinged: now,
+    lostAt: undefined,
+    renewAt: undefined,
+    renewing: undefined,
+    comeBackIn: undefined,
+    announced: false,
+    spent: false,
+    error: undefined,
+  };
+  forgetUnheard(state);
+  for (const topic of state.topics.values()) {
+    topic.begun = false;
+    topic.retryAt = undefined;
+    if (topic.asked !== n) topic.asked = 0;
+  }
+  askAll(state, state.link);
+}
+
+export function takeWelcome(
+  state: State,
+  link: Link,
+  frame: Frame<'welcome'>,
+  expiresIn: number | undefined,
+): void {
+  const { connection, audience, expires, room } = frame;
+  link.renewing = undefined;
+  // A clock that is wrong says that a token has ended which the server has just accepted.
+  link.renewAt =
+    expiresIn === undefined
+      ? undefined
+      : state.now +
+        (expiresIn > 0
+          ? Math.max(expiresIn - Math.min(TIMES.renewal, expiresIn / 5), TIMES.soon)
+          : TIMES.renewal * (1 + random(state)));
+  state.effects.push({ do: 'welcome', welcome: { connection, audience, expires, room } });
+}
+
+export function takePong(state: State, link: Link, position: string | undefined): void {
+  let behind = false;
+  for (const topic of state.topics.values()) {
+    if (topic.asked !== link.n || !topic.begun) continue;
+    if (position === undefined) {
+      behind ||= topic.pattern || topic.held.length > 0;
+      continue;
+    }
+    topic.behind = false;
+    release(state, topic);
+    for (const { reader } of topic.groups) settle(reader, position);
+  }
+  if (link.transport === 'websocket') plansPing(state, link, behind);
+}
+
+export function renew(state: State, link: Link): void {
+  link.renewAt = undefined;
+  if (link.transport === 'stream') {
+    state.bad = state.token;
+    state.restreamAt = state.now;
+    if (!state.attempt) connect(state, 'stream');
+    return;
+  }
+  link.renewing = '';
+  state.effects.push({ do: 'token', n: link.n, not: state.token });
+}
+
+export function notRenewed(state: State, link: Link, frame: Frame<'error'>): void {
+  link.renewing = undefined;
+  report(state, errorOf(frame));
+  if (frame.code !== 'forbidden') {
+    link.renewAt = state.now + backoff(state, 2) + TIMES.doubt;
+    return;
+  }
+  // It is somebody else's: the connection is, too.
+  hangUp(state, link);
+  if (!state.attempt) connect(state);
+}
+
+/** There is reason to look whether the connection is there, or time to have one. */
+export function look(state: State, good: boolean): void {
+  const { link, retryAt, imposed } = state;
+  if (link) doubt(state, link);
+  else if (good && retryAt !== undefined && !imposed) connect(state);
+}
+
+export function takeGone(state: State, n: number, code: number) {
+  const { attempt, link } = state;
+  if (attempt?.n === n) {
+    const detail = `The connection was refused (${code})`;
+    const { error } = attempt;
+    const failure: Failure = error
+      ? { ...error, code: error.code, detail: error.message }
+      : { code: code === 4401 ? 'unauthorized' : 'network', detail };
+    return abandon(state, attempt, failure, code);
+  }
+  if (link?.n === n) lose(state, link, code);
+}
+
+export function hangUp(state: State, link: Link): void {
+  state.effects.push({ do: 'drop', n: link.n });
+  lose(state, link, 1000);
+}
+
+/** The connection is over. */
+export function lose(state: State, link: Link, code: number): void {
+  state.link = undefined;
+  state.restreamAt = undefined;
+  if (code === 4401 || isTokenEnded(link.error?.code)) state.bad = state.token;
+  if (state.now - link.opened >= TIMES.stable) state.failures = 0;
+  takeBack(state, link.n, code === 1009);
+  state.error = link.error;
+  if (link.error) report(state, link.error);
+  // One that was to take its place goes on by itself.
+  if (state.attempt) return;
+  unask(state);
+  if (link.comeBackIn !== undefined) planRetry(state, link.comeBackIn, true);
+  else waitForNext(state, undefined, code);
+}

@@ -1,0 +1,249 @@
+/** Subscriptions: what is asked for on a connection, and from where. */
+import { PosthornError } from '../error.js';
+import type { Frame } from '../frame.js';
+import { covers, isAt, newReader, type Place, placeOf, type Reader, restart } from '../place.js';
+import { BROADCAST, isPattern, takes, topicName } from '../topic.js';
+import { placeSoon } from './liveness.js';
+import type { Group, Link, State, Topic } from './state.js';
+import { backoff, isPassing, newRef, send } from './step.js';
+import * as TIMES from './times.js';
+
+export function subscribe(state: State, name: string, listener: number, since: string | undefined): void {
+  const topic = topicName(name);
+  let known = state.topics.get(topic.key);
+  if (!known) {
+    known = {
+      name: topic,
+      wire: name,
+      pattern: isPattern(name),
+      groups: [],
+      asked: 0,
+      last: 0,
+      leaving: 0,
+      ref: '',
+      since: undefined,
+      begun: false,
+      retryAt: undefined,
+      failures: 0,
+      start: undefined,
+      behind: false,
+      held: [],
+    };
+    state.topics.set(topic.key, known);
+  }
+  const { groups } = known;
+  const [first] = groups;
+  const same = since === undefined ? first : groups.find(({ reader }) => isAt(reader, since));
+  if (same) {
+    same.listeners = [...same.listeners, listener];
+    if (known.begun && isOnLink(state, known)) tellReady(state, [listener], same.reader.since);
+    else same.waiting.push(listener);
+  } else {
+    const reader = newReader(since, known.pattern);
+    const group: Group = { reader, listeners: [listener], waiting: [] };
+    groups.push(group);
+    const missed = known.pattern || !covers(reader, first?.reader.floor);
+    if (first && known.begun && isOnLink(state, known) && !missed) tellReady(state, [listener], since);
+    else {
+      group.waiting.push(listener);
+      // What is asked for already begins later: it is asked for again, from there.
+      for (const each of state.topics.values()) {
+        if (each !== known && (since === undefined || each.groups.length === 0 || !shares(known, each)))
+          continue;
+        each.asked = 0;
+        each.begun = false;
+      }
+    }
+  }
+  askSoon(state);
+}
+
+export function unsubscribe(state: State, listener: number): void {
+  const other = (one: number) => one !== listener;
+  for (const topic of state.topics.values()) {
+    const at = topic.groups.findIndex(({ listeners }) => listeners.includes(listener));
+    const group = topic.groups[at];
+    if (!group) continue;
+    group.listeners = group.listeners.filter(other);
+    group.waiting = group.waiting.filter(other);
+    if (group.listeners.length > 0) return;
+    topic.groups.splice(at, 1);
+    if (topic.groups.length > 0) return;
+    if (!isOnLink(state, topic)) return void state.topics.delete(topic.name.key);
+    // What is still on its way is known by it.
+    if (state.link?.transport === 'stream') state.restreamAt ??= state.now + TIMES.soon;
+    else {
+      topic.leaving++;
+      send(state, { action: 'unsubscribe', topic: topic.wire, ref: newRef(state) });
+    }
+    return;
+  }
+}
+
+export function isOnLink(state: State, topic: Topic): boolean {
+  return topic.asked !== 0 && topic.asked === state.link?.n;
+}
+
+/** Asks for what is not asked for on the connection: at once, or with a stream that begins soon. */
+export function askSoon(state: State): void {
+  const { link } = state;
+  if (link) askAll(state, link);
+}
+
+export function askAll(state: State, link: Link) {
+  if (link.transport === 'stream') {
+    for (const { asked, retryAt } of state.topics.values()) {
+      if (asked < link.n)
+        state.restreamAt = Math.min(state.restreamAt ?? Infinity, retryAt ?? state.now + TIMES.gather);
+    }
+    return;
+  }
+  const due = [...state.topics.values()].filter(
+    ({ asked, retryAt, groups }) =>
+      groups.length > 0 && asked !== link.n && !(retryAt !== undefined && retryAt > state.now),
+  );
+  for (const topic of due) {
+    // What has come on a connection it will not bring again: another one does.
+    if (link.announced && topic.name.key === BROADCAST && oldestOf(topic.groups) !== undefined) {
+      link.spent = true;
+      return;
+    }
+    // Whatever has become of what was asked before: it ends, and keeps nothing from what is asked for now.
+    if (topic.last === link.n) {
+      topic.leaving++;
+      send(state, { action: 'unsubscribe', topic: topic.wire, ref: newRef(state) });
+    }
+  }
+  // Topics first: what patterns share with them is theirs to deliver.
+  for (const topic of due.sort((a, b) => Number(a.pattern) - Number(b.pattern))) {
+    ask(state, topic, link.n);
+    send(state, { action: 'subscribe', topic: topic.wire, since: topic.since, ref: topic.ref });
+  }
+}
+
+export function ask(state: State, topic: Topic, n: number): void {
+  topic.asked = n;
+  if (topic.last !== n) {
+    topic.held = [];
+    topic.leaving = 0;
+  }
+  topic.last = n;
+  topic.begun = false;
+  topic.retryAt = undefined;
+  topic.ref = newRef(state);
+  topic.since = placeFor(state, topic);
+  topic.start = undefined;
+  topic.behind = topic.pattern && topic.since !== undefined;
+}
+
+/**
+ * Where a topic is asked for from. What a pattern shares with a topic, or with another pattern, one of them delivers
+ * for both: so from the place of the one that is further behind.
+ */
+export function placeFor(state: State, topic: Topic): string | undefined {
+  if (oldestOf(topic.groups) === undefined) return undefined;
+  const groups = [...topic.groups];
+  for (const other of state.topics.values()) if (shares(other, topic)) groups.push(...other.groups);
+  return oldestOf(groups);
+}
+
+export function takeSubscribed(state: State, link: Link, frame: Frame<'subscribed'>): void {
+  for (const topic of state.topics.values()) {
+    if (topic.asked !== link.n || topic.ref !== frame.ref || topic.begun) continue;
+    const { position, recovered } = frame;
+    topic.begun = true;
+    topic.failures = 0;
+    const place = placeOf(position);
+    if (topic.since === undefined) topic.start = place;
+    for (const group of topic.groups) {
+      const { reader } = group;
+      if (reader.since === undefined) restart(reader, place, position);
+      else if (recovered === false) lostHistory(state, topic, group, place, position);
+      if (group.waiting.length > 0) tellReady(state, group.waiting, reader.since);
+      group.waiting = [];
+    }
+    if (topic.held.length > 0) placeSoon(state, link);
+    return;
+  }
+}
+
+/** Tells those whose history is lost, and goes on from where the server does. */
+export function lostHistory(
+  state: State,
+  topic: Topic,
+  { reader, listeners }: Group,
+  place: Place | undefined,
+  position?: string,
+): void {
+  const { since } = reader;
+  if (since === undefined || (since !== topic.since && covers(reader, place))) return;
+  restart(reader, place, position);
+  state.effects.push({ do: 'gap', listeners, gap: { topic: topic.wire, since, position } });
+}
+
+export function notBegun(state: State, topic: Topic, error: PosthornError) {
+  if (!isPassing(error) && error.code !== 'internal') return endTopic(state, topic, error);
+  topic.asked = 0;
+  topic.begun = false;
+  const wait = backoff(state, ++topic.failures);
+  topic.retryAt = state.now + TIMES.backoff / 2 + wait;
+  askSoon(state);
+}
+
+/** The server ends a subscription of its own accord; why, it has said before. */
+export function takeUnsubscribed(
+  state: State,
+  link: Link,
+  { topic: name, ref }: Frame<'unsubscribed'>,
+): void {
+  const topic = state.topics.get(topicName(name).key);
+  if (!topic || topic.last !== link.n) return;
+  if (ref !== undefined) topic.leaving = Math.max(0, topic.leaving - 1);
+  if (topic.leaving === 0 && topic.groups.length === 0) state.topics.delete(topic.name.key);
+  // What ends before the server comes to our own word is what that would have ended.
+  if (ref !== undefined || topic.leaving > 0 || topic.asked !== link.n) return;
+  const error = link.error ?? new PosthornError('unavailable', `${name} was ended by the server`);
+  link.error = undefined;
+  notBegun(state, topic, error);
+}
+
+export function endTopic(state: State, topic: Topic, error: PosthornError): void {
+  state.topics.delete(topic.name.key);
+  const listeners = topic.groups.flatMap((group) => group.listeners);
+  state.effects.push({ do: 'ended', listeners, error });
+}
+
+export function unask(state: State): void {
+  forgetUnheard(state);
+  for (const topic of state.topics.values()) {
+    topic.asked = 0;
+    topic.begun = false;
+    topic.retryAt = undefined;
+  }
+}
+
+/** Forgets topics that nobody hears any more. */
+export function forgetUnheard(state: State): void {
+  for (const [key, { groups }] of state.topics) if (groups.length === 0) state.topics.delete(key);
+}
+
+export function tellReady(state: State, listeners: readonly number[], position: string | undefined): void {
+  state.effects.push({ do: 'ready', listeners, position });
+}
+
+/** Whether a pattern may deliver what another subscription would, too. */
+export function shares(pattern: Topic, other: Topic): boolean {
+  if (!pattern.pattern || pattern === other) return false;
+  return other.pattern || takes(pattern.name.segments, other.name);
+}
+
+/** Where all of a topic's groups can be resumed from; undefined where none has a place. */
+export function oldestOf(groups: readonly Group[]): string | undefined {
+  let oldest: Reader | undefined;
+  for (const { reader } of groups) {
+    if (reader.since === undefined) continue;
+    // Of another epoch than the first, it is from before.
+    if (!oldest || !covers(reader, oldest.floor)) oldest = reader;
+  }
+  return oldest?.since;
+}
