@@ -87,3 +87,14 @@ export class PosthornError extends Error {
     this.cause = details.cause;
   }
 }
+
+const PASSING: readonly unknown[] = ['unavailable', 'rate_limited', 'network', 'timeout'];
+
+/** Whether what failed with it may succeed a little later. */
+export function isPassing(error: unknown): boolean {
+  return PASSING.includes((error as PosthornError).code);
+}
+
+export function closed(): PosthornError {
+  return new PosthornError('closed', 'The client is closed');
+}

@@ -38,26 +38,28 @@ export class Http {
     return `${this.#base.replace(/^http/, 'ws')}/ws`;
   }
 
-  /** @throws PosthornError */
-  async call(call: Call): Promise<Answer> {
-    const timeout = new AbortController();
-    const timer = setTimeout(() => timeout.abort(), PATIENCE);
-    const stop = () => timeout.abort();
-    call.signal?.addEventListener('abort', stop);
+  /**
+   * @param signals any of them ends it
+   * @throws PosthornError
+   */
+  async call(call: Call, ...signals: (AbortSignal | undefined)[]): Promise<Answer> {
+    const abort = new AbortController();
+    const stop = () => abort.abort();
+    const timer = setTimeout(stop, PATIENCE);
+    for (const signal of signals) signal?.addEventListener('abort', stop);
+    const isAborted = () => signals.some((signal) => signal?.aborted);
     try {
-      if (call.signal?.aborted) stop();
-      const response = await this.open({ ...call, signal: timeout.signal });
+      if (isAborted()) stop();
+      const response = await this.open({ ...call, signal: abort.signal });
       const text = await response.text();
       return { body: text === '' ? undefined : JSON.parse(text), headers: response.headers };
     } catch (cause) {
-      if (cause instanceof PosthornError) throw cause;
-      if (call.signal?.aborted) throw cause;
-      if (timeout.signal.aborted) throw new PosthornError('timeout', `${call.path} was not answered in time`);
-      if (cause instanceof SyntaxError) throw new PosthornError('protocol', `${call.path} answered no JSON`);
-      throw new PosthornError('network', `${call.path} could not be reached`, { cause });
+      if (cause instanceof PosthornError || isAborted()) throw cause;
+      const code = abort.signal.aborted ? 'timeout' : cause instanceof SyntaxError ? 'protocol' : 'network';
+      throw new PosthornError(code, `${call.path} failed`, { cause });
     } finally {
       clearTimeout(timer);
-      call.signal?.removeEventListener('abort', stop);
+      for (const signal of signals) signal?.removeEventListener('abort', stop);
     }
   }
 
@@ -66,7 +68,7 @@ export class Http {
    * @throws PosthornError for another status; whatever `fetch` throws
    */
   async open({ method, path, token, body, json, headers, signal }: Call): Promise<Response> {
-    const text = json ?? (body === undefined ? undefined : JSON.stringify(body));
+    const text = json ?? JSON.stringify(body);
     const response = await this.#fetch(this.#base + path, {
       method,
       signal: signal ?? null,
@@ -74,10 +76,10 @@ export class Http {
       headers: {
         Authorization: `Bearer ${token}`,
         'Posthorn-Version': '1',
-        ...(text === undefined ? {} : { 'Content-Type': 'application/json' }),
+        ...(text && { 'Content-Type': 'application/json' }),
         ...headers,
       },
-      ...(text === undefined ? {} : { body: text }),
+      body: text ?? null,
     });
     if (!response.ok) throw await problemOf(response);
     return response;
@@ -102,7 +104,7 @@ async function problemOf(response: Response): Promise<PosthornError> {
         : status >= 500
           ? 'unavailable'
           : 'protocol';
-  const seconds = Number(response.headers.get('retry-after') ?? Number.NaN);
+  const seconds = Number(response.headers.get('retry-after') ?? NaN);
   return new PosthornError(problem?.code ?? byStatus, problem?.detail ?? `The server answered ${status}`, {
     status,
     errors: problem?.errors,

@@ -14,13 +14,18 @@ export function placeOf(position: string | undefined): Place | undefined {
   return match ? { epoch: match[1] as string, sequence: Number(match[2]) } : undefined;
 }
 
+/** Whether a place lies beyond another, or of another epoch, of which nothing is known. */
+export function isBeyond(place: Place, other: Place): boolean {
+  return place.epoch !== other.epoch || place.sequence > other.sequence;
+}
+
 /** The most sequences that a reader of a pattern remembers. */
 export const SEEN_LIMIT = 65_536;
 
 /** What a reader had, and where it is resumed from. */
 export interface Reader {
   /** A position or cursor: everything up to there was delivered. Undefined until the reader has begun. */
-  since: string | undefined;
+  resumeAt: string | undefined;
   /** Nothing at or below is delivered again. */
   floor: Place | undefined;
   /**
@@ -31,7 +36,7 @@ export interface Reader {
 }
 
 export function newReader(since: string | undefined, ofPattern: boolean): Reader {
-  return { since, floor: placeOf(since), seen: ofPattern ? new Set() : undefined };
+  return { resumeAt: since, floor: placeOf(since), seen: ofPattern ? new Set() : undefined };
 }
 
 /** Notes an event; false where the reader had it. What has no place is always new. */
@@ -43,7 +48,7 @@ export function take(reader: Reader, position: string | undefined): boolean {
   if (follows && (place.sequence <= floor.sequence || seen?.has(place.sequence))) return false;
   if (!seen) {
     reader.floor = place;
-    reader.since = position;
+    reader.resumeAt = position;
     return true;
   }
   if (!follows) restart(reader, { epoch: place.epoch, sequence: 0 }, `${place.epoch}-0`);
@@ -66,24 +71,19 @@ export function settle(reader: Reader, cursor: string): void {
 /** Puts a reader to a place from which delivery goes on, with or without what lies between. */
 export function restart(reader: Reader, place: Place | undefined, since: string | undefined): void {
   const { floor, seen } = reader;
-  const goesOn = floor && place && floor.epoch === place.epoch && place.sequence >= floor.sequence;
+  const goesOn = floor && place && !isBeyond(floor, place);
   if (!goesOn) seen?.clear();
   else if (seen) for (const sequence of seen) if (sequence <= place.sequence) seen.delete(sequence);
   reader.floor = place;
-  reader.since = since;
+  reader.resumeAt = since;
 }
 
 /** Whether a reader has had everything up to a place. */
 export function covers({ floor }: Reader, place: Place | undefined): boolean {
-  return (
-    floor !== undefined &&
-    place !== undefined &&
-    floor.epoch === place.epoch &&
-    floor.sequence >= place.sequence
-  );
+  return !!floor && !!place && !isBeyond(place, floor);
 }
 
 /** Whether a reader has had everything up to a place, and nothing beyond. */
-export function isAt({ since, seen }: Reader, place: string): boolean {
-  return since === place && !seen?.size;
+export function isAt({ resumeAt, seen }: Reader, place: string): boolean {
+  return resumeAt === place && !seen?.size;
 }

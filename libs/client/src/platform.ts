@@ -11,31 +11,21 @@ interface Surroundings extends Partial<EventTargetLike> {
   readonly fetch?: Fetch;
   readonly document?: EventTargetLike & { readonly visibilityState: string };
   readonly navigator?: { readonly onLine?: boolean };
-  readonly performance?: { now(): number };
-  readonly crypto?: { getRandomValues(bytes: Uint32Array): Uint32Array };
+  readonly performance: { now(): number };
+  readonly crypto: { getRandomValues(bytes: Uint32Array): Uint32Array };
 }
 
 export const surroundings = globalThis as unknown as Surroundings;
 
 /** Random 32-bit numbers. `crypto.randomUUID` is left out on pages without https. */
 export function randomWords(count: number): Uint32Array {
-  const words = new Uint32Array(count);
-  const { crypto } = surroundings;
-  if (crypto) return crypto.getRandomValues(words);
-  return words.map(() => Math.random() * 4_294_967_296);
+  return surroundings.crypto.getRandomValues(new Uint32Array(count));
 }
 
 /** A UUID, version 4. */
 export function randomId(): string {
   const hex = Array.from(randomWords(4), (word) => word.toString(16).padStart(8, '0')).join('');
-  const variant = '89ab'[Number.parseInt(hex[16] as string, 16) & 3];
-  return [
-    hex.slice(0, 8),
-    hex.slice(8, 12),
-    `4${hex.slice(13, 16)}`,
-    variant + hex.slice(17, 20),
-    hex.slice(20),
-  ].join('-');
+  return hex.replace(/^(.{8})(.{4}).(.{3}).(.{3})(.{12})$/, '$1-$2-4$3-a$4-$5');
 }
 
 /**
@@ -43,13 +33,16 @@ export function randomId(): string {
  * set, the other may stand still.
  */
 export function newClock(): () => number {
-  const wall = () => Date.now();
-  const steady = () => surroundings.performance?.now() ?? Date.now();
-  let [lastWall, lastSteady, now] = [wall(), steady(), 0];
+  const { performance } = surroundings;
+  let lastWall = Date.now();
+  let lastSteady = performance.now();
+  let now = 0;
   return () => {
-    const [thisWall, thisSteady] = [wall(), steady()];
-    now += Math.max(0, thisWall - lastWall, thisSteady - lastSteady);
-    [lastWall, lastSteady] = [thisWall, thisSteady];
+    const wall = Date.now();
+    const steady = performance.now();
+    now += Math.max(0, wall - lastWall, steady - lastSteady);
+    lastWall = wall;
+    lastSteady = steady;
     return now;
   };
 }

@@ -1,10 +1,11 @@
 /** The client: what is called, and what the machine wants done. */
-import { PosthornError } from './error.js';
+import { closed, isPassing, PosthornError } from './error.js';
 import type { ServerFrame } from './frame.js';
-import { Http } from './http.js';
+import { type Call, Http } from './http.js';
 import { Inbox } from './inbox.js';
 import type { Effect } from './machine/effect.js';
-import type { Draft, Event, Failure } from './machine/event.js';
+import type { Draft, Event } from './machine/event.js';
+import { actionOf } from './machine/publishes.js';
 import { newState, type State } from './machine/state.js';
 import { transition } from './machine/transition.js';
 import { wakeAt } from './machine/wake.js';
@@ -35,7 +36,6 @@ const FRAME = 80;
 /** Tries of a call that may be repeated, and the longest wait between them in milliseconds. */
 const TRIES = 4;
 const LONGEST_PAUSE = 30_000;
-const PASSING: readonly unknown[] = ['network', 'timeout', 'unavailable', 'rate_limited'];
 
 interface Listener {
   readonly topic: string;
@@ -44,6 +44,9 @@ interface Listener {
   readonly begun: (start: { position: string | undefined }) => void;
   readonly refused: (error: PosthornError) => void;
 }
+
+/** Without its time. */
+type Untimed<E> = E extends unknown ? Omit<E, 'time'> : never;
 
 interface Waiting {
   readonly accepted: (receipt: Receipt) => void;
@@ -89,30 +92,37 @@ export class Posthorn {
    * @throws PosthornError `request_invalid` for options that cannot work
    */
   constructor(options: PosthornOptions) {
-    const { url, getToken, transport = 'auto' } = options;
+    const {
+      url,
+      getToken,
+      transport = 'auto',
+      publishTimeout = 90_000,
+      queueLimit = 1_000,
+      frameLimit = 65_536,
+    } = options;
     const { WebSocket: Socket = surroundings.WebSocket, fetch = surroundings.fetch } = options;
     if (!/^(http|ws)s?:\/\//.test(url)) throw invalid('url must begin with http:// or https://');
     if (typeof getToken !== 'function') throw invalid('getToken must be a function');
-    if (!fetch) throw invalid('There is no fetch here: pass one as an option');
+    if (!fetch) throw invalid('fetch is missing');
     const transports: Transport[] = [];
     if (transport !== 'stream' && Socket) transports.push('websocket');
     if (transport !== 'websocket') transports.push('stream');
-    if (transports.length === 0) throw invalid('There is no WebSocket here: pass one as an option');
+    if (transports.length === 0) throw invalid('WebSocket is missing');
     this.#http = new Http(url, fetch);
     this.#tokens = new Tokens(getToken);
     this.#Socket = Socket;
     this.#machine = newState({
       seed: randomWords(1)[0] as number,
       transports,
-      publishTimeout: options.publishTimeout ?? 90_000,
-      queueLimit: options.queueLimit ?? 1_000,
-      frameLimit: options.frameLimit ?? 65_536,
+      publishTimeout,
+      queueLimit,
+      frameLimit,
     });
     this.#unwatch = watchPage(
-      (online) => this.#happened({ type: 'network', online, now: this.#now() }),
-      (visible) => this.#happened({ type: 'page', visible, now: this.#now() }),
+      (online) => this.#happened({ type: 'network', online }),
+      (visible) => this.#happened({ type: 'page', visible }),
     );
-    this.#happened({ type: 'start', now: this.#now() });
+    this.#happened({ type: 'start' });
   }
 
   /** How the connection is now. */
@@ -140,15 +150,14 @@ export class Posthorn {
   subscribe<T>(topic: string, handler: Handler<T>, options: SubscribeOptions = {}): Subscription {
     const { since } = options;
     if (typeof topic !== 'string' || topic === '') throw invalid('topic must be a text');
-    if (since !== undefined && !placeOf(since))
-      throw invalid('since must be a position that the server gave');
+    if (since !== undefined && !placeOf(since)) throw invalid('since must be a position');
     const listener = ++this.#count;
     const ready = new Promise<{ position: string | undefined }>((begun, refused) => {
       this.#listeners.set(listener, { topic, handler, options, begun, refused });
     });
     // Whoever wants to know has a branch of its own.
     ready.catch(() => {});
-    this.#happened({ type: 'subscribe', topic, listener, since, now: this.#now() });
+    this.#happened({ type: 'subscribe', topic, listener, since });
     return { topic, ready, unsubscribe: () => this.#leave(listener) };
   }
 
@@ -206,11 +215,11 @@ export class Posthorn {
     const tries = method === 'POST' && !headers ? 1 : TRIES;
     for (let i = 1; ; i++) {
       try {
-        return (await this.#call({ method, path, body, headers, signal })).body as T;
+        return (await this.#call({ method, path, body, headers }, signal)).body as T;
       } catch (error) {
         if (this.#hangUp.signal.aborted) throw closed();
-        const { code, retryAfter = 0 } = error as PosthornError;
-        if (i >= tries || !PASSING.includes(code) || retryAfter > LONGEST_PAUSE) throw error;
+        const { retryAfter = 0 } = error as PosthornError;
+        if (i >= tries || !isPassing(error) || retryAfter > LONGEST_PAUSE) throw error;
         await this.#pause(Math.max(retryAfter, Math.random() * 1_000 * 2 ** i), signal);
       }
     }
@@ -219,7 +228,7 @@ export class Posthorn {
   /** Ends the connection, and everything that waits for it with the error `closed`. Later calls change nothing. */
   close(): void {
     this.#unwatch();
-    this.#happened({ type: 'close', now: this.#now() });
+    this.#happened({ type: 'close' });
     this.#hangUp.abort();
   }
 
@@ -231,7 +240,7 @@ export class Posthorn {
       const ref = String(++this.#count);
       this.#waiting.set(ref, { accepted, rejected });
       const bytes = new TextEncoder().encode(text + topic + id).length + FRAME;
-      this.#happened({ type: 'publish', publish: { ref, topic, id, text, bytes, repeat }, now: this.#now() });
+      this.#happened({ type: 'publish', publish: { ref, topic, id, text, bytes, repeat } });
     });
   }
 
@@ -240,12 +249,12 @@ export class Posthorn {
     if (!each) return;
     this.#listeners.delete(listener);
     each.refused(new PosthornError('closed', `${each.topic} was unsubscribed`));
-    this.#happened({ type: 'unsubscribe', listener, now: this.#now() });
+    this.#happened({ type: 'unsubscribe', listener });
   }
 
   /** Takes one event after the other: what a handler calls comes after what is told now. */
-  #happened(event: Event): void {
-    this.#queue.push(event);
+  #happened(event: Untimed<Event>): void {
+    this.#queue.push({ ...event, time: this.#now() });
     if (this.#busy) return;
     this.#busy = true;
     for (let next = this.#queue.shift(); next; next = this.#queue.shift()) {
@@ -260,7 +269,7 @@ export class Posthorn {
     const now = this.#now();
     const wait = wakeAt(this.#machine, now) - now;
     if (wait === Infinity) return;
-    const tick = () => this.#happened({ type: 'tick', now: this.#now() });
+    const tick = () => this.#happened({ type: 'tick' });
     this.#timer = setTimeout(tick, Math.min(LONGEST_WAIT, Math.max(0, wait)));
   }
 
@@ -296,13 +305,9 @@ export class Posthorn {
       case 'ended':
         return this.#ended(effect.listeners, effect.error);
       case 'accepted':
-      case 'rejected': {
-        const waiting = this.#waiting.get(effect.ref);
-        this.#waiting.delete(effect.ref);
-        if (effect.do === 'accepted') waiting?.accepted(effect.receipt);
-        else waiting?.rejected(effect.error);
-        return;
-      }
+        return this.#over(effect.ref)?.accepted(effect.receipt);
+      case 'rejected':
+        return this.#over(effect.ref)?.rejected(effect.error);
       case 'welcome':
         this.#welcome = effect.welcome;
         return this.#emit('welcome', effect.welcome);
@@ -314,9 +319,15 @@ export class Posthorn {
     }
   }
 
+  #over(ref: string): Waiting | undefined {
+    const waiting = this.#waiting.get(ref);
+    this.#waiting.delete(ref);
+    return waiting;
+  }
+
   #sign(n: number, token: string): void {
-    const call = { method: 'GET', path: '/v1/sign', token, signal: this.#hangUp.signal };
-    const key = this.#http.call(call).then(({ body }) => {
+    const call = { method: 'GET', path: '/v1/sign', token };
+    const key = this.#http.call(call, this.#hangUp.signal).then(({ body }) => {
       const { key } = (body ?? {}) as { key?: unknown };
       if (typeof key !== 'string') throw new PosthornError('protocol', '/v1/sign answered no key');
       return key;
@@ -331,25 +342,23 @@ export class Posthorn {
     as: (value: T) => { type: 'token'; token: string } | { type: 'key'; key: string },
   ): void {
     result.then(
-      (value) => this.#happened({ ...as(value), n, now: this.#now() }),
-      (error) => this.#happened({ type: 'failed', n, failure: failureOf(error), now: this.#now() }),
+      (value) => this.#happened({ ...as(value), n }),
+      (error) => this.#happened({ type: 'failed', n, error: errorOf(error) }),
     );
   }
 
   #connect(n: number, open: (peer: Peer) => Connection): void {
     const over = () => this.#connections.delete(n);
     const peer: Peer = {
-      frame: (frame) =>
-        this.#happened({ type: 'frame', n, frame, expiresIn: expiresIn(frame), now: this.#now() }),
+      frame: (frame) => this.#happened({ type: 'frame', n, frame, expiresIn: expiresIn(frame) }),
       gone: (code) => {
         over();
-        this.#happened({ type: 'gone', n, code, now: this.#now() });
+        this.#happened({ type: 'gone', n, code });
       },
       failed: (error) => {
         over();
-        const failure = failureOf(error);
-        this.#happened({ type: 'failed', n, failure, now: this.#now() });
-        this.#happened({ type: 'gone', n, code: 0, now: this.#now() });
+        this.#happened({ type: 'failed', n, error: errorOf(error) });
+        this.#happened({ type: 'gone', n, code: 0 });
       },
     };
     try {
@@ -360,8 +369,7 @@ export class Posthorn {
   }
 
   #post({ ref, topic, id, text }: Draft): void {
-    const head = topic === undefined ? '"broadcast"' : `"publish","topic":${JSON.stringify(topic)}`;
-    const json = `{"action":${head},"message":${text}}`;
+    const json = `{${actionOf(topic)},"message":${text}}`;
     // A header's characters are fewer than an id's.
     const headers = { 'Idempotency-Key': id };
     this.#call({ method: 'POST', path: '/v1/hook', json, headers }).then(
@@ -371,40 +379,32 @@ export class Posthorn {
           id: given === null ? id : decodeURIComponent(given),
           position: headers.get('posthorn-position') ?? undefined,
         };
-        this.#happened({ type: 'posted', ref, receipt, now: this.#now() });
+        this.#happened({ type: 'posted', ref, receipt });
       },
-      (error) => this.#happened({ type: 'refused', ref, failure: failureOf(error), now: this.#now() }),
+      (error) => this.#happened({ type: 'refused', ref, error: errorOf(error) }),
     );
   }
 
   /** One call, with another token where the first has ended. */
-  async #call(call: {
-    method: string;
-    path: string;
-    body?: unknown;
-    json?: string;
-    headers?: Record<string, string> | undefined;
-    signal?: AbortSignal | undefined;
-  }) {
-    const signal = call.signal ? eitherOf(this.#hangUp.signal, call.signal) : this.#hangUp.signal;
+  async #call(call: Omit<Call, 'token'>, signal?: AbortSignal) {
+    const answer = (token: string) => this.#http.call({ ...call, token }, signal, this.#hangUp.signal);
     const token = await this.#tokens.get();
-    try {
-      return await this.#http.call({ ...call, signal, token });
-    } catch (error) {
-      if ((error as PosthornError).status !== 401) throw error;
-      return await this.#http.call({ ...call, signal, token: await this.#tokens.get(token) });
-    }
+    return answer(token).catch(async (error) => {
+      if (error.status !== 401) throw error;
+      return answer(await this.#tokens.get(token));
+    });
   }
 
   #pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+    const signals = [signal, this.#hangUp.signal];
     return new Promise((resolve) => {
       const done = () => {
         clearTimeout(timer);
-        for (const each of [signal, this.#hangUp.signal]) each?.removeEventListener('abort', done);
+        for (const each of signals) each?.removeEventListener('abort', done);
         resolve();
       };
       const timer = setTimeout(done, ms);
-      for (const each of [signal, this.#hangUp.signal]) each?.addEventListener('abort', done);
+      for (const each of signals) each?.addEventListener('abort', done);
     });
   }
 
@@ -454,28 +454,11 @@ function expiresIn(frame: ServerFrame): number | undefined {
   return frame.action === 'welcome' && frame.expires ? Date.parse(frame.expires) - Date.now() : undefined;
 }
 
-function failureOf(error: unknown): Failure {
-  if (error instanceof PosthornError) {
-    const { code, message: detail, status, errors, retryAfter, cause } = error;
-    return { code, detail, status, errors, retryAfter, cause };
-  }
-  return { code: 'network', detail: 'The server could not be reached', cause: error };
-}
-
-/** Aborts with the first of two; `AbortSignal.any` is too young. */
-function eitherOf(first: AbortSignal, second: AbortSignal): AbortSignal {
-  const either = new AbortController();
-  for (const signal of [first, second]) {
-    if (signal.aborted) either.abort();
-    signal.addEventListener('abort', () => either.abort(), { once: true, signal: either.signal });
-  }
-  return either.signal;
+function errorOf(cause: unknown): PosthornError {
+  if (cause instanceof PosthornError) return cause;
+  return new PosthornError('network', 'No connection', { cause });
 }
 
 function invalid(message: string): PosthornError {
   return new PosthornError('request_invalid', message);
-}
-
-function closed(): PosthornError {
-  return new PosthornError('closed', 'The client is closed');
 }

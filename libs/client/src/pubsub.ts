@@ -1,5 +1,5 @@
 /** Rooms (docs/protocols/livestorm.md, "Browser API"): events by name, in the room that the user's token names. */
-import { PosthornError } from './error.js';
+import { closed, PosthornError } from './error.js';
 import { Posthorn } from './posthorn.js';
 import type { PosthornOptions, Receipt, Room, Subscription } from './types.js';
 
@@ -27,8 +27,8 @@ export class Rooms {
   #client: Posthorn | undefined;
   #room: Room | undefined;
   readonly #subscriptions = new Set<RoomSubscription>();
-  #waiting: ((room: Room) => void)[] = [];
-  #refuse: ((error: PosthornError) => void)[] = [];
+  #waiting: { readonly publish: (room: Room) => void; readonly refuse: (error: PosthornError) => void }[] =
+    [];
 
   /**
    * Connects; a connection that was there is closed.
@@ -47,12 +47,11 @@ export class Rooms {
 
   /** Resolves once the event is stored. */
   publish(eventName: string, { data, scope = 'session' }: RoomPublish): Promise<Receipt> {
-    return new Promise((resolve, reject) => {
+    return new Promise((resolve, refuse) => {
       const publish = (room: Room) =>
-        resolve(this.#theClient().publish(topicOf(room, scope, eventName), data));
+        resolve((this.#client as Posthorn).publish(topicOf(room, scope, eventName), data));
       if (this.#room) return publish(this.#room);
-      this.#waiting.push(publish);
-      this.#refuse.push(reject);
+      this.#waiting.push({ publish, refuse });
     });
   }
 
@@ -76,7 +75,7 @@ export class Rooms {
     this.#client = undefined;
     this.#room = undefined;
     this.#subscriptions.clear();
-    this.#refuseAll(new PosthornError('closed', 'The client is closed'));
+    this.#refuseAll(closed());
   }
 
   #enter(client: Posthorn, room: Room | undefined): void {
@@ -93,24 +92,18 @@ export class Rooms {
         this.#begin(subscription, room, client);
       }
     }
-    this.#refuse = [];
-    for (const call of this.#waiting.splice(0)) call(room);
+    for (const { publish } of this.#waiting.splice(0)) publish(room);
   }
 
-  #begin(subscription: RoomSubscription, room: Room, client = this.#theClient()): void {
+  #begin(subscription: RoomSubscription, room: Room, client = this.#client as Posthorn): void {
     const { eventName, handler } = subscription;
     subscription.parts = SCOPES.map((scope) =>
       client.subscribe(topicOf(room, scope, eventName), (message) => handler(message)),
     );
   }
 
-  #theClient(): Posthorn {
-    return this.#client as Posthorn;
-  }
-
   #refuseAll(error: PosthornError): void {
-    this.#waiting = [];
-    for (const reject of this.#refuse.splice(0)) reject(error);
+    for (const { refuse } of this.#waiting.splice(0)) refuse(error);
   }
 }
 

@@ -28,16 +28,14 @@ export class Tokens {
   async #ask(): Promise<string> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const tooLong = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new PosthornError('token_failed', 'getToken took too long')), PATIENCE);
+      timer = setTimeout(() => reject(new Error(`No token within ${PATIENCE} ms`)), PATIENCE);
     });
     try {
       const token = await Promise.race([(async () => this.#getToken())(), tooLong]);
-      if (typeof token !== 'string' || token === '')
-        throw new PosthornError('token_failed', 'getToken gave no text');
+      if (typeof token !== 'string' || token === '') throw new TypeError('The token is no text');
       this.#token = token;
       return token;
     } catch (cause) {
-      if (cause instanceof PosthornError) throw cause;
       throw new PosthornError('token_failed', 'getToken failed', { cause });
     } finally {
       clearTimeout(timer);

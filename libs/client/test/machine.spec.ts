@@ -1,5 +1,6 @@
 /** The machine, one event after the other: what the model cannot tell apart, or what has to be exact. */
 import { describe, expect, it } from '@jest/globals';
+import { PosthornError } from '../src/error.js';
 import type { ServerFrame } from '../src/frame.js';
 import type { Effect } from '../src/machine/effect.js';
 import type { Event } from '../src/machine/event.js';
@@ -9,7 +10,7 @@ import { transition } from '../src/machine/transition.js';
 import { wakeAt } from '../src/machine/wake.js';
 import { newReader, SEEN_LIMIT, take } from '../src/place.js';
 
-type Untimed<E> = E extends unknown ? Omit<E, 'now'> : never;
+type Untimed<E> = E extends unknown ? Omit<E, 'time'> : never;
 
 /** A machine whose time goes on only when told. */
 class Driven {
@@ -24,7 +25,7 @@ class Driven {
   }
 
   happen(event: Untimed<Event>): Effect[] {
-    const effects = [...transition(this.state, { ...event, now: this.now } as Event)];
+    const effects = [...transition(this.state, { ...event, time: this.now } as Event)];
     this.all.push(...effects);
     return effects;
   }
@@ -240,8 +241,8 @@ describe('connections', () => {
     machine.happen({ type: 'start' });
     const waits: number[] = [];
     for (let i = 0; i < 12; i++) {
-      const failure = { code: 'network' as const, detail: '' };
-      machine.happen({ type: 'failed', n: machine.state.attempt!.n, failure });
+      const error = new PosthornError('network', '');
+      machine.happen({ type: 'failed', n: machine.state.attempt!.n, error });
       expect(machine.state.attempt).toBeUndefined();
       waits.push(machine.state.retryAt! - machine.now);
       machine.pass(waits[i]!);
@@ -249,8 +250,8 @@ describe('connections', () => {
     waits.forEach((wait, i) => {
       expect(wait).toBeLessThanOrEqual(Math.min(TIMES.longest, TIMES.backoff * 2 ** i));
     });
-    const failure = { code: 'unavailable' as const, detail: '', status: 503, retryAfter: 50_000 };
-    machine.happen({ type: 'failed', n: machine.state.attempt!.n, failure });
+    const error = new PosthornError('unavailable', '', { status: 503, retryAfter: 50_000 });
+    machine.happen({ type: 'failed', n: machine.state.attempt!.n, error });
     machine.happen({ type: 'page', visible: true });
     expect(machine.pass(49_999)).toEqual([]);
     expect(kinds(machine.pass(1))).toContain('token');
@@ -271,7 +272,7 @@ describe('connections', () => {
       machine.pass(2 * TIMES.backoff);
     }
     const stream = machine.answer();
-    expect(machine.state.link).toMatchObject({ n: stream, transport: 'stream' });
+    expect(machine.state.link).toMatchObject({ n: stream, streams: true });
     for (let i = 0; i < TIMES.upgrade / 10_000; i++) {
       machine.pass(10_000);
       if (machine.state.attempt) break;
@@ -279,7 +280,7 @@ describe('connections', () => {
     }
     const socket = machine.answer();
     expect(machine.all).toContainEqual({ do: 'drop', n: stream });
-    expect(machine.state.link).toMatchObject({ n: socket, transport: 'websocket' });
+    expect(machine.state.link).toMatchObject({ n: socket, streams: false });
   });
 
   it('I11: the same seed and events give the same effects', () => {

@@ -1,4 +1,5 @@
 /** A machine, a network that misbehaves, and the model of a gateway, in a time of their own; and what must hold. */
+import { PosthornError } from '../src/error.js';
 import type { ServerFrame } from '../src/frame.js';
 import type { Effect } from '../src/machine/effect.js';
 import type { Draft, Event } from '../src/machine/event.js';
@@ -20,7 +21,7 @@ export type Step =
   | { readonly kind: 'page'; readonly visible: boolean }
   | { readonly kind: 'network'; readonly online: boolean };
 
-type Untimed<E> = E extends unknown ? Omit<E, 'now'> : never;
+type Untimed<E> = E extends unknown ? Omit<E, 'time'> : never;
 
 interface Heard {
   readonly number: number;
@@ -204,7 +205,7 @@ export class SimulatedClient {
     const alive = [...this.#pipes.values()].filter(({ conn }) => conn.alive);
     if (alive.length > 0) throw new Error('I9: a connection is left');
     if (wakeAt(this.#state, this.#now) !== Infinity) throw new Error('I9: a timer is left');
-    if (transition(this.#state, { type: 'tick', now: this.#now }).length > 0)
+    if (transition(this.#state, { type: 'tick', time: this.#now }).length > 0)
       throw new Error('I9: it goes on');
     for (const [ref, { outcomes }] of this.#published) {
       if (outcomes.length !== 1) throw new Error(`I4: ${ref} ended ${outcomes.length} times`);
@@ -229,7 +230,7 @@ export class SimulatedClient {
   }
 
   #happen(event: Untimed<Event>): void {
-    const effects = transition(this.#state, { ...event, now: this.#now } as Event);
+    const effects = transition(this.#state, { ...event, time: this.#now } as Event);
     for (const effect of effects) this.#perform(effect);
   }
 
@@ -239,8 +240,8 @@ export class SimulatedClient {
         return this.#after(() => this.#giveToken(effect.n, effect.not));
       case 'sign':
         return this.#after(() => {
-          const failure = this.#failureOf(effect.token);
-          if (failure) this.#happen({ type: 'failed', n: effect.n, failure });
+          const error = this.#failureOf(effect.token);
+          if (error) this.#happen({ type: 'failed', n: effect.n, error });
           else this.#happen({ type: 'key', n: effect.n, key: effect.token });
         });
       case 'socket':
@@ -293,7 +294,7 @@ export class SimulatedClient {
     if (this.#on['tokens fail']) {
       // It fails, or never comes back.
       if (this.#random() < 0.5)
-        this.#happen({ type: 'failed', n, failure: { code: 'token_failed', detail: '' } });
+        this.#happen({ type: 'failed', n, error: new PosthornError('token_failed', '') });
       return;
     }
     if (this.#token === '' || this.#token === not)
@@ -302,19 +303,18 @@ export class SimulatedClient {
   }
 
   #failureOf(token: string) {
-    if (this.#on.outage) return { code: 'network' as const, detail: '' };
+    if (this.#on.outage) return new PosthornError('network', '');
     const isGood = Number(token.slice(1).split('.')[0]) >= this.#gateway.minToken;
-    return isGood ? undefined : { code: 'token_expired' as const, detail: '', status: 401 };
+    return isGood ? undefined : new PosthornError('token_expired', '', { status: 401 });
   }
 
   #open(effect: Effect & { do: 'socket' | 'stream' }) {
     const { n } = effect;
     const stream = effect.do === 'stream';
     const token = stream ? effect.token : effect.key;
-    const failure = this.#failureOf(token);
-    if (!stream && (failure || this.#on['block sockets']))
-      return this.#happen({ type: 'gone', n, code: 1006 });
-    if (failure) return this.#happen({ type: 'failed', n, failure });
+    const error = this.#failureOf(token);
+    if (!stream && (error || this.#on['block sockets'])) return this.#happen({ type: 'gone', n, code: 1006 });
+    if (error) return this.#happen({ type: 'failed', n, error });
     const conn = this.#gateway.open(n, stream, (frame) => this.#down(pipe, frame));
     const pipe: Pipe = { conn, down: [], up: [], pongAt: stream ? this.#now + 15_000 : Infinity, pumpAt: 0 };
     this.#pipes.set(n, pipe);
@@ -327,7 +327,7 @@ export class SimulatedClient {
   #post({ ref, topic = BROADCASTS, id }: Draft): void {
     const refuse = (code: 'network' | 'unavailable') => {
       if (code === 'unavailable') this.#published.get(ref)!.refused = true;
-      this.#happen({ type: 'refused', ref, failure: { code, detail: '' } });
+      this.#happen({ type: 'refused', ref, error: new PosthornError(code, '') });
     };
     if (this.#on.outage) {
       refuse('network');

@@ -1,6 +1,6 @@
 /** Events on their way to listeners: each once, in the order of its topic. */
 import type { Frame } from '../frame.js';
-import { placeOf, take } from '../place.js';
+import { isBeyond, placeOf, take } from '../place.js';
 import { BROADCAST, takes, topicName } from '../topic.js';
 import type { EventInfo } from '../types.js';
 import { placeSoon } from './liveness.js';
@@ -32,7 +32,7 @@ export function takeMessage(
   for (const pattern of patterns) {
     // One that began now brings what is new while another one is still given what it missed of the same topic.
     if (
-      (pattern.behind || !isBegun(pattern)) &&
+      (pattern.lags || !isBegun(pattern)) &&
       begun.some((other) => other !== pattern && isFrom(other, position))
     ) {
       hold(state, link, pattern, info, message);
@@ -55,7 +55,7 @@ export function takeBroadcast(state: State, link: Link, { id, position, message 
   }
   const place = placeOf(position);
   const next = placeOf(topic.held[0]?.info.position);
-  if (place && next && (place.epoch !== next.epoch || place.sequence > next.sequence)) release(state, topic);
+  if (place && next && isBeyond(place, next)) release(state, topic);
   deliver(state, topic, info, message);
 }
 
@@ -73,7 +73,7 @@ export function release(state: State, topic: Topic): void {
 export function deliver(state: State, topic: Topic, info: EventInfo, message: unknown): void {
   for (const { reader, listeners } of topic.groups) {
     // What has not begun anywhere begins with the server's word.
-    if (!topic.begun && reader.since === undefined) continue;
+    if (!topic.begun && reader.resumeAt === undefined) continue;
     if (take(reader, info.position)) state.effects.push({ do: 'deliver', listeners, message, info });
   }
 }
@@ -81,6 +81,5 @@ export function deliver(state: State, topic: Topic, info: EventInfo, message: un
 /** Whether an event comes by a subscription that began on this connection, without a place of its own. */
 function isFrom({ since, start }: Topic, position: string | undefined): boolean {
   const place = placeOf(position);
-  if (since !== undefined || !start || !place) return false;
-  return place.epoch !== start.epoch || place.sequence > start.sequence;
+  return since === undefined && !!start && !!place && isBeyond(place, start);
 }

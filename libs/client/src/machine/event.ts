@@ -1,15 +1,15 @@
 /** What happens to the machine. */
-import type { Finding, PosthornErrorCode } from '../error.js';
+import type { PosthornError } from '../error.js';
 import type { ServerFrame } from '../frame.js';
 import type { Receipt } from '../types.js';
 
-export type Event = { readonly now: number } & (
+export type Event = { readonly time: number } & (
   | { readonly type: 'start' }
   | { readonly type: 'tick' }
   | { readonly type: 'token'; readonly n: number; readonly token: string }
   | { readonly type: 'key'; readonly n: number; readonly key: string }
   /** A token, a key or a connection could not be had. */
-  | { readonly type: 'failed'; readonly n: number; readonly failure: Failure }
+  | { readonly type: 'failed'; readonly n: number; readonly error: PosthornError }
   /** `expiresIn`: of a `welcome`, milliseconds that the token is good for. */
   | {
       readonly type: 'frame';
@@ -29,7 +29,7 @@ export type Event = { readonly now: number } & (
   | { readonly type: 'unsubscribe'; readonly listener: number }
   | { readonly type: 'publish'; readonly publish: Draft }
   | { readonly type: 'posted'; readonly ref: string; readonly receipt: Receipt }
-  | { readonly type: 'refused'; readonly ref: string; readonly failure: Failure }
+  | { readonly type: 'refused'; readonly ref: string; readonly error: PosthornError }
   | { readonly type: 'close' }
 );
 
@@ -41,14 +41,4 @@ export interface Draft {
   readonly text: string;
   readonly bytes: number;
   readonly repeat: boolean;
-}
-
-/** A failure, as the outside tells it. `retryAfter`: milliseconds. */
-export interface Failure {
-  readonly code: PosthornErrorCode;
-  readonly detail: string;
-  readonly status?: number | undefined;
-  readonly errors?: readonly Finding[] | undefined;
-  readonly retryAfter?: number | undefined;
-  readonly cause?: unknown;
 }

@@ -1,9 +1,9 @@
 /** The present connection, from its welcome to its end. */
+import { PosthornError } from '../error.js';
 import type { Frame } from '../frame.js';
 import { settle } from '../place.js';
 import { abandon, attemptWith, connect, planRetry, waitForNext } from './attempts.js';
 import { release } from './delivery.js';
-import type { Failure } from './event.js';
 import { doubt, plansPing } from './liveness.js';
 import { takeBack } from './publishes.js';
 import type { Attempt, Link, State } from './state.js';
@@ -21,50 +21,45 @@ export function takeToken(state: State, n: number, token: string) {
   send(state, { action: 'auth', token, ref: link.renewing });
 }
 
-export function takeFailure(state: State, n: number, failure: Failure) {
+export function takeFailure(state: State, n: number, error: PosthornError) {
   const { attempt, link } = state;
-  if (attempt?.n === n) return abandon(state, attempt, failure);
+  if (attempt?.n === n) return abandon(state, attempt, error);
   if (link?.n !== n || link.renewing !== '') return;
-  report(state, errorOf(failure));
+  report(state, error);
   link.renewing = undefined;
-  link.renewAt = state.now + backoff(state, 1) + TIMES.doubt;
+  link.renewAt = state.time + backoff(state, 1) + TIMES.doubt;
 }
 
 /** An attempt becomes the connection, in the place of the one before. */
 export function becomeLink(
   state: State,
-  { n, transport }: Attempt,
+  { n, streams }: Attempt,
   { connection: id }: Frame<'welcome'>,
 ): void {
-  const { now } = state;
+  const { time: now } = state;
   const before = state.link;
   if (before) {
     state.effects.push({ do: 'drop', n: before.n });
     takeBack(state, before.n);
   }
   state.attempt = undefined;
-  state.error = undefined;
+  state.problem = undefined;
   state.retryAt = undefined;
   state.bad = undefined;
-  if (transport === 'websocket') {
+  if (!streams) {
     state.refusals = 0;
     state.streaming = false;
     state.restreamAt = undefined;
-  } else if (before?.transport !== 'stream') state.upgradeAt = now + TIMES.upgrade;
+  } else if (!before?.streams) state.upgradeAt = now + TIMES.upgrade;
   state.link = {
     n,
-    transport,
+    streams,
     id,
     opened: now,
-    pingAt: transport === 'websocket' ? now + TIMES.soon * (2 + random(state)) : undefined,
+    pingAt: streams ? undefined : now + TIMES.soon * (2 + random(state)),
     pinged: now,
-    lostAt: undefined,
-    renewAt: undefined,
-    renewing: undefined,
-    comeBackIn: undefined,
     announced: false,
     spent: false,
-    error: undefined,
   };
   forgetUnheard(state);
   for (const topic of state.topics.values()) {
@@ -87,7 +82,7 @@ export function takeWelcome(
   link.renewAt =
     expiresIn === undefined
       ? undefined
-      : state.now +
+      : state.time +
         (expiresIn > 0
           ? Math.max(expiresIn - Math.min(TIMES.renewal, expiresIn / 5), TIMES.soon)
           : TIMES.renewal * (1 + random(state)));
@@ -102,19 +97,19 @@ export function takePong(state: State, link: Link, position: string | undefined)
       behind ||= topic.pattern || topic.held.length > 0;
       continue;
     }
-    topic.behind = false;
+    topic.lags = false;
     release(state, topic);
     for (const { reader } of topic.groups) settle(reader, position);
   }
-  if (link.transport === 'websocket') plansPing(state, link, behind);
+  if (!link.streams) plansPing(state, link, behind);
 }
 
 export function renew(state: State, link: Link): void {
   link.renewAt = undefined;
-  if (link.transport === 'stream') {
+  if (link.streams) {
     state.bad = state.token;
-    state.restreamAt = state.now;
-    if (!state.attempt) connect(state, 'stream');
+    state.restreamAt = state.time;
+    if (!state.attempt) connect(state, true);
     return;
   }
   link.renewing = '';
@@ -125,7 +120,7 @@ export function notRenewed(state: State, link: Link, frame: Frame<'error'>): voi
   link.renewing = undefined;
   report(state, errorOf(frame));
   if (frame.code !== 'forbidden') {
-    link.renewAt = state.now + backoff(state, 2) + TIMES.doubt;
+    link.renewAt = state.time + backoff(state, 2) + TIMES.doubt;
     return;
   }
   // It is somebody else's: the connection is, too.
@@ -143,12 +138,9 @@ export function look(state: State, good: boolean): void {
 export function takeGone(state: State, n: number, code: number) {
   const { attempt, link } = state;
   if (attempt?.n === n) {
-    const detail = `The connection was refused (${code})`;
-    const { error } = attempt;
-    const failure: Failure = error
-      ? { ...error, code: error.code, detail: error.message }
-      : { code: code === 4401 ? 'unauthorized' : 'network', detail };
-    return abandon(state, attempt, failure, code);
+    const refused = code === 4401 ? 'unauthorized' : 'network';
+    const error = attempt.problem ?? new PosthornError(refused, `Refused (${code})`);
+    return abandon(state, attempt, error, code);
   }
   if (link?.n === n) lose(state, link, code);
 }
@@ -162,11 +154,11 @@ export function hangUp(state: State, link: Link): void {
 export function lose(state: State, link: Link, code: number): void {
   state.link = undefined;
   state.restreamAt = undefined;
-  if (code === 4401 || isTokenEnded(link.error?.code)) state.bad = state.token;
-  if (state.now - link.opened >= TIMES.stable) state.failures = 0;
+  if (code === 4401 || isTokenEnded(link.problem?.code)) state.bad = state.token;
+  if (state.time - link.opened >= TIMES.stable) state.failures = 0;
   takeBack(state, link.n, code === 1009);
-  state.error = link.error;
-  if (link.error) report(state, link.error);
+  state.problem = link.problem;
+  if (link.problem) report(state, link.problem);
   // One that was to take its place goes on by itself.
   if (state.attempt) return;
   unask(state);

@@ -1,36 +1,34 @@
 /** Publishes, from their call to their end: in order, and each stored at most once. */
-import { PosthornError } from '../error.js';
+import { isPassing, PosthornError } from '../error.js';
 import type { Receipt } from '../types.js';
-import type { Draft, Failure } from './event.js';
+import type { Draft } from './event.js';
 import type { Publish, State } from './state.js';
-import { backoff, errorOf, isPassing, isTokenEnded } from './step.js';
+import { backoff, isTokenEnded } from './step.js';
 import * as TIMES from './times.js';
 
 /** Publishes on their way at once. */
 const WINDOW = 128;
 
 export function enqueue(state: State, draft: Draft) {
-  const { now } = state;
+  const { time: now } = state;
   if (state.publishes.size >= state.options.queueLimit) {
     return reject(state, draft.ref, new PosthornError('queue_full', 'Too many publishes wait'));
   }
   state.publishes.set(draft.ref, {
     ...draft,
     called: now,
-    sent: undefined,
     via: 0,
     by: now + state.options.publishTimeout,
     notBefore: 0,
     failures: 0,
     post: draft.bytes > state.options.frameLimit,
-    doubt: false,
-    error: undefined,
+    unanswered: false,
   });
 }
 
 /** Sends what is due, in the order of the calls. */
 export function flush(state: State): void {
-  const { now } = state;
+  const { time: now } = state;
   const { link } = state;
   if (!link || state.publishes.size === 0) return;
   let sent = 0;
@@ -47,9 +45,9 @@ export function flush(state: State): void {
     if (publish.via) continue;
     if (publish.notBefore > now) held.add(isBroadcast);
     if (held.has(isBroadcast)) continue;
-    if (publish.post || link.transport === 'stream') {
+    if (publish.post || link.streams) {
       if (posted || awaitsStream(state, publish)) {
-        if (link.transport === 'stream') return;
+        if (link.streams) return;
         continue;
       }
       posted = true;
@@ -65,7 +63,7 @@ export function flush(state: State): void {
 
 /** Whether a publish has to wait until the topics subscribed to before it are heard. */
 export function awaitsStream(state: State, { called }: Publish): boolean {
-  if (state.link?.transport !== 'stream' || state.now - called >= TIMES.hold) return false;
+  if (!state.link?.streams || state.time - called >= TIMES.hold) return false;
   for (const topic of state.topics.values()) {
     if (!(topic.begun && topic.asked === state.link.n) && topic.retryAt === undefined) return true;
   }
@@ -75,7 +73,7 @@ export function awaitsStream(state: State, { called }: Publish): boolean {
 export function leaves(state: State, publish: Publish, via: number): void {
   publish.via = via;
   publish.notBefore = 0;
-  publish.sent ??= state.now;
+  publish.sent ??= state.time;
   publish.by = Math.min(publish.by, publish.sent + TIMES.repeat);
 }
 
@@ -85,7 +83,7 @@ export function takeBack(state: State, n: number, tooLarge = false): void {
   for (const publish of state.publishes.values()) {
     if (publish.via !== n) continue;
     publish.via = 0;
-    publish.doubt = true;
+    publish.unanswered = true;
     if (!largest || publish.bytes > largest.bytes) largest = publish;
     if (!publish.repeat) expire(state, publish);
   }
@@ -96,30 +94,29 @@ export function accept(state: State, ref: string, receipt: Receipt): void {
   if (state.publishes.delete(ref)) state.effects.push({ do: 'accepted', ref, receipt });
 }
 
-export function takeRefusal(state: State, ref: string, failure: Failure) {
+export function takeRefusal(state: State, ref: string, error: PosthornError) {
   const publish = state.publishes.get(ref);
   if (!publish) return;
   publish.via = 0;
-  const error = errorOf(failure);
   const { code } = error;
   // A token that ended is followed by another; without an answer it may have been stored.
   const ofToken = isTokenEnded(code);
   if (ofToken) state.bad = state.token;
   const unanswered = code === 'network' || code === 'timeout';
-  if (unanswered) publish.doubt = true;
-  else publish.error = error;
+  if (unanswered) publish.unanswered = true;
+  else publish.problem = error;
   if (!publish.repeat) return expire(state, publish);
   if (!ofToken && !isPassing(error)) return giveUp(state, publish, error);
   const wait = backoff(state, Math.min(publish.failures++, 3));
-  publish.notBefore = state.now + Math.max(wait, TIMES.backoff / 4, failure.retryAfter ?? 0);
+  publish.notBefore = state.time + Math.max(wait, TIMES.backoff / 4, error.retryAfter ?? 0);
 }
 
 /** Gives a publish up, and says what is known of it. */
 export function expire(state: State, publish: Publish): void {
-  const { doubt, via, error } = publish;
-  if (doubt || via) {
-    giveUp(state, publish, new PosthornError('unconfirmed', 'No answer came in time: it may be stored'));
-  } else giveUp(state, publish, error ?? new PosthornError('unsent', 'There was no connection in time'));
+  const { unanswered, via, problem } = publish;
+  if (unanswered || via) {
+    giveUp(state, publish, new PosthornError('unconfirmed', 'No answer came: it may be stored'));
+  } else giveUp(state, publish, problem ?? new PosthornError('unsent', 'No connection came'));
 }
 
 export function giveUp(state: State, { ref }: Publish, error: PosthornError): void {
@@ -132,6 +129,10 @@ export function reject(state: State, ref: string, error: PosthornError): void {
 }
 
 function frameOf({ topic, id, ref, text }: Draft): string {
-  const head = topic === undefined ? '"broadcast"' : `"publish","topic":${JSON.stringify(topic)}`;
-  return `{"action":${head},"id":${JSON.stringify(id)},"ref":"${ref}","message":${text}}`;
+  return `{${actionOf(topic)},"id":${JSON.stringify(id)},"ref":"${ref}","message":${text}}`;
+}
+
+/** How the JSON of a publish, or of a broadcast, begins. */
+export function actionOf(topic: string | undefined): string {
+  return topic === undefined ? '"action":"broadcast"' : `"action":"publish","topic":${JSON.stringify(topic)}`;
 }

@@ -36,15 +36,15 @@ export interface Topic {
   /** How often it was ended on that connection and the server has not said so yet. */
   leaving: number;
   ref: string;
-  since: string | undefined;
+  since?: string | undefined;
   /** Whether the server has said so on that connection. */
   begun: boolean;
-  retryAt: number | undefined;
+  retryAt?: number | undefined;
   failures: number;
   /** Where it begins on the connection, if it was not asked for from a place. */
-  start: Place | undefined;
+  start?: Place | undefined;
   /** Whether a pattern is still given what it missed. */
-  behind: boolean;
+  lags: boolean;
   /** What came ahead of missed events. */
   held: { readonly info: EventInfo; readonly message: unknown }[];
 }
@@ -52,7 +52,7 @@ export interface Topic {
 export interface Publish extends Draft {
   readonly called: number;
   /** When it was sent first. */
-  sent: number | undefined;
+  sent?: number | undefined;
   /** The connection that it is on its way on; -1 for HTTP, 0 for none. */
   via: number;
   by: number;
@@ -61,93 +61,86 @@ export interface Publish extends Draft {
   /** Goes by HTTP, whatever the connection. */
   post: boolean;
   /** Whether it was sent once and no answer came. */
-  doubt: boolean;
+  unanswered: boolean;
   /** With which it was refused for the moment. */
-  error: PosthornError | undefined;
+  problem?: PosthornError | undefined;
 }
 
 export interface Attempt {
   readonly n: number;
-  readonly transport: Transport;
+  readonly streams: boolean;
   step: 'token' | 'sign' | 'opening';
   by: number;
-  error: PosthornError | undefined;
+  problem?: PosthornError | undefined;
 }
 
 export interface Link {
   readonly n: number;
-  readonly transport: Transport;
+  readonly streams: boolean;
   readonly id: string;
   readonly opened: number;
   /** When the next ping is due; undefined while one is unanswered, and on a stream. */
   pingAt: number | undefined;
   pinged: number;
   /** When it counts as lost unless something comes. */
-  lostAt: number | undefined;
-  renewAt: number | undefined;
+  lostAt?: number | undefined;
+  renewAt?: number | undefined;
   /** A renewal on its way: its `ref` once it was sent. */
-  renewing: string | undefined;
-  comeBackIn: number | undefined;
+  renewing?: string | undefined;
+  comeBackIn?: number | undefined;
   /** Whether a broadcast has come on it. */
   announced: boolean;
   /** Whether another one has to take its place: it cannot bring what is asked for. */
   spent: boolean;
-  error: PosthornError | undefined;
+  problem?: PosthornError | undefined;
 }
 
 export interface State {
   readonly options: MachineOptions;
   /** The time of the event at work, and what it wants done, in this order. */
-  now: number;
+  time: number;
   effects: Effect[];
   phase: 'new' | 'running' | 'closed';
   seed: number;
   count: number;
   online: boolean;
   visible: boolean;
-  attempt: Attempt | undefined;
-  link: Link | undefined;
+  attempt?: Attempt | undefined;
+  link?: Link | undefined;
   /** When the next attempt is due, and whether the server has set that time. */
-  retryAt: number | undefined;
+  retryAt?: number | undefined;
   imposed: boolean;
   failures: number;
   refusals: number;
   streaming: boolean;
   upgradeAt: number;
-  restreamAt: number | undefined;
-  token: string | undefined;
+  restreamAt?: number | undefined;
+  token?: string | undefined;
   /** A token that the server has refused. */
-  bad: string | undefined;
-  error: PosthornError | undefined;
+  bad?: string | undefined;
+  problem?: PosthornError | undefined;
   readonly topics: Map<string, Topic>;
   readonly publishes: Map<string, Publish>;
-  told: string;
+  toldState: string;
 }
 
 export function newState(options: MachineOptions): State {
   return {
     options,
-    now: 0,
+    time: 0,
     effects: [],
     phase: 'new',
     seed: options.seed | 0,
     count: 0,
     online: true,
     visible: true,
-    attempt: undefined,
-    link: undefined,
-    retryAt: undefined,
     imposed: false,
     failures: 0,
     refusals: 0,
     streaming: options.transports[0] === 'stream',
     upgradeAt: 0,
-    restreamAt: undefined,
-    token: undefined,
-    bad: undefined,
-    error: undefined,
     topics: new Map(),
     publishes: new Map(),
-    told: '',
+    toldState: '',
   };
 }

@@ -1,10 +1,9 @@
 /** What every part of the machine does while it takes an event: it says, sends, counts and draws. */
 import { PosthornError } from '../error.js';
-import type { Failure } from './event.js';
+import type { Frame } from '../frame.js';
 import type { State } from './state.js';
 import * as TIMES from './times.js';
 
-const PASSING: readonly string[] = ['unavailable', 'rate_limited', 'network', 'timeout'];
 const TOKEN_ENDED: readonly unknown[] = ['unauthorized', 'token_expired'];
 
 export function report(state: State, error: PosthornError): void {
@@ -33,19 +32,10 @@ export function backoff(state: State, failures: number): number {
   return random(state) * Math.min(TIMES.longest, TIMES.backoff * 2 ** Math.min(failures, 10));
 }
 
-/** Whether what was refused may be accepted a little later. */
-export function isPassing({ code }: PosthornError): boolean {
-  return PASSING.includes(code);
-}
-
 export function isTokenEnded(code: string | undefined): boolean {
   return TOKEN_ENDED.includes(code);
 }
 
-export function errorOf({ code, detail, ...details }: Failure): PosthornError {
-  return new PosthornError(code, detail, details);
-}
-
-export function closed(): PosthornError {
-  return new PosthornError('closed', 'The client is closed');
+export function errorOf({ code, detail, errors }: Frame<'error'>): PosthornError {
+  return new PosthornError(code, detail, { errors });
 }

@@ -1,11 +1,11 @@
 /** Subscriptions: what is asked for on a connection, and from where. */
-import { PosthornError } from '../error.js';
+import { isPassing, PosthornError } from '../error.js';
 import type { Frame } from '../frame.js';
 import { covers, isAt, newReader, type Place, placeOf, type Reader, restart } from '../place.js';
 import { BROADCAST, isPattern, takes, topicName } from '../topic.js';
 import { placeSoon } from './liveness.js';
 import type { Group, Link, State, Topic } from './state.js';
-import { backoff, isPassing, newRef, send } from './step.js';
+import { backoff, newRef, send } from './step.js';
 import * as TIMES from './times.js';
 
 export function subscribe(state: State, name: string, listener: number, since: string | undefined): void {
@@ -21,12 +21,9 @@ export function subscribe(state: State, name: string, listener: number, since: s
       last: 0,
       leaving: 0,
       ref: '',
-      since: undefined,
       begun: false,
-      retryAt: undefined,
       failures: 0,
-      start: undefined,
-      behind: false,
+      lags: false,
       held: [],
     };
     state.topics.set(topic.key, known);
@@ -36,7 +33,7 @@ export function subscribe(state: State, name: string, listener: number, since: s
   const same = since === undefined ? first : groups.find(({ reader }) => isAt(reader, since));
   if (same) {
     same.listeners = [...same.listeners, listener];
-    if (known.begun && isOnLink(state, known)) tellReady(state, [listener], same.reader.since);
+    if (known.begun && isOnLink(state, known)) tellReady(state, [listener], same.reader.resumeAt);
     else same.waiting.push(listener);
   } else {
     const reader = newReader(since, known.pattern);
@@ -71,7 +68,7 @@ export function unsubscribe(state: State, listener: number): void {
     if (topic.groups.length > 0) return;
     if (!isOnLink(state, topic)) return void state.topics.delete(topic.name.key);
     // What is still on its way is known by it.
-    if (state.link?.transport === 'stream') state.restreamAt ??= state.now + TIMES.soon;
+    if (state.link?.streams) state.restreamAt ??= state.time + TIMES.soon;
     else {
       topic.leaving++;
       send(state, { action: 'unsubscribe', topic: topic.wire, ref: newRef(state) });
@@ -91,16 +88,16 @@ export function askSoon(state: State): void {
 }
 
 export function askAll(state: State, link: Link) {
-  if (link.transport === 'stream') {
+  if (link.streams) {
     for (const { asked, retryAt } of state.topics.values()) {
       if (asked < link.n)
-        state.restreamAt = Math.min(state.restreamAt ?? Infinity, retryAt ?? state.now + TIMES.gather);
+        state.restreamAt = Math.min(state.restreamAt ?? Infinity, retryAt ?? state.time + TIMES.gather);
     }
     return;
   }
   const due = [...state.topics.values()].filter(
     ({ asked, retryAt, groups }) =>
-      groups.length > 0 && asked !== link.n && !(retryAt !== undefined && retryAt > state.now),
+      groups.length > 0 && asked !== link.n && !(retryAt !== undefined && retryAt > state.time),
   );
   for (const topic of due) {
     // What has come on a connection it will not bring again: another one does.
@@ -133,7 +130,7 @@ export function ask(state: State, topic: Topic, n: number): void {
   topic.ref = newRef(state);
   topic.since = placeFor(state, topic);
   topic.start = undefined;
-  topic.behind = topic.pattern && topic.since !== undefined;
+  topic.lags = topic.pattern && topic.since !== undefined;
 }
 
 /**
@@ -157,9 +154,9 @@ export function takeSubscribed(state: State, link: Link, frame: Frame<'subscribe
     if (topic.since === undefined) topic.start = place;
     for (const group of topic.groups) {
       const { reader } = group;
-      if (reader.since === undefined) restart(reader, place, position);
+      if (reader.resumeAt === undefined) restart(reader, place, position);
       else if (recovered === false) lostHistory(state, topic, group, place, position);
-      if (group.waiting.length > 0) tellReady(state, group.waiting, reader.since);
+      if (group.waiting.length > 0) tellReady(state, group.waiting, reader.resumeAt);
       group.waiting = [];
     }
     if (topic.held.length > 0) placeSoon(state, link);
@@ -175,7 +172,7 @@ export function lostHistory(
   place: Place | undefined,
   position?: string,
 ): void {
-  const { since } = reader;
+  const { resumeAt: since } = reader;
   if (since === undefined || (since !== topic.since && covers(reader, place))) return;
   restart(reader, place, position);
   state.effects.push({ do: 'gap', listeners, gap: { topic: topic.wire, since, position } });
@@ -186,7 +183,7 @@ export function notBegun(state: State, topic: Topic, error: PosthornError) {
   topic.asked = 0;
   topic.begun = false;
   const wait = backoff(state, ++topic.failures);
-  topic.retryAt = state.now + TIMES.backoff / 2 + wait;
+  topic.retryAt = state.time + TIMES.backoff / 2 + wait;
   askSoon(state);
 }
 
@@ -202,8 +199,8 @@ export function takeUnsubscribed(
   if (topic.leaving === 0 && topic.groups.length === 0) state.topics.delete(topic.name.key);
   // What ends before the server comes to our own word is what that would have ended.
   if (ref !== undefined || topic.leaving > 0 || topic.asked !== link.n) return;
-  const error = link.error ?? new PosthornError('unavailable', `${name} was ended by the server`);
-  link.error = undefined;
+  const error = link.problem ?? new PosthornError('unavailable', `${name} was ended`);
+  link.problem = undefined;
   notBegun(state, topic, error);
 }
 
@@ -241,9 +238,9 @@ export function shares(pattern: Topic, other: Topic): boolean {
 export function oldestOf(groups: readonly Group[]): string | undefined {
   let oldest: Reader | undefined;
   for (const { reader } of groups) {
-    if (reader.since === undefined) continue;
+    if (reader.resumeAt === undefined) continue;
     // Of another epoch than the first, it is from before.
     if (!oldest || !covers(reader, oldest.floor)) oldest = reader;
   }
-  return oldest?.since;
+  return oldest?.resumeAt;
 }

@@ -3,6 +3,7 @@
  * to be done. It has no timer, no clock, no randomness and no I/O: events carry the time, the state a seed, and
  * `wakeAt` says when a `tick` is due. States, events, effects and invariants: ../../SPEC.md.
  */
+import { closed } from '../error.js';
 import type { Frame, ServerFrame } from '../frame.js';
 import type { ConnectionState } from '../types.js';
 import { connect, takeKey } from './attempts.js';
@@ -23,13 +24,13 @@ import {
 import { isAlive } from './liveness.js';
 import { accept, enqueue, flush, reject, takeRefusal } from './publishes.js';
 import type { Link, State } from './state.js';
-import { closed, errorOf } from './step.js';
+import { errorOf } from './step.js';
 import { endTopic, notBegun, subscribe, takeSubscribed, takeUnsubscribed, unsubscribe } from './topics.js';
 import { doDue } from './wake.js';
 
 /** What is to be done about an event, in this order. The state is changed in place. */
 export function transition(state: State, event: Event): readonly Effect[] {
-  state.now = event.now;
+  state.time = event.time;
   state.effects = [];
   if (state.phase === 'closed') afterClose(state, event);
   else {
@@ -64,7 +65,7 @@ function apply(state: State, event: Event) {
     case 'key':
       return takeKey(state, event.n, event.key);
     case 'failed':
-      return takeFailure(state, event.n, event.failure);
+      return takeFailure(state, event.n, event.error);
     case 'frame':
       return takeFrame(state, event.n, event.frame, event.expiresIn);
     case 'gone':
@@ -72,7 +73,7 @@ function apply(state: State, event: Event) {
     case 'network':
       state.online = event.online;
       // Another network may let WebSockets through.
-      if (event.online) state.upgradeAt = event.now;
+      if (event.online) state.upgradeAt = event.time;
       return look(state, event.online);
     case 'page':
       state.visible = event.visible;
@@ -87,7 +88,7 @@ function apply(state: State, event: Event) {
     case 'posted':
       return accept(state, event.ref, event.receipt);
     case 'refused':
-      return takeRefusal(state, event.ref, event.failure);
+      return takeRefusal(state, event.ref, event.error);
     case 'close':
       return closeAll(state);
   }
@@ -98,7 +99,7 @@ function takeFrame(state: State, n: number, frame: ServerFrame, expiresIn: numbe
   if (attempt?.n === n && attempt.step === 'opening') {
     if (frame.action === 'welcome') becomeLink(state, attempt, frame);
     // Why it is refused comes before its end.
-    else if (frame.action === 'error') attempt.error = errorOf(frame);
+    else if (frame.action === 'error') attempt.problem = errorOf(frame);
   }
   const { link } = state;
   if (link?.n !== n) return;
@@ -128,10 +129,10 @@ function takeFrame(state: State, n: number, frame: ServerFrame, expiresIn: numbe
 function takeError(state: State, link: Link, frame: Frame<'error'>) {
   const { ref } = frame;
   if (ref === undefined) {
-    link.error = errorOf(frame);
+    link.problem = errorOf(frame);
     return;
   }
-  if (state.publishes.has(ref)) return takeRefusal(state, ref, frame);
+  if (state.publishes.has(ref)) return takeRefusal(state, ref, errorOf(frame));
   if (ref === link.renewing) return notRenewed(state, link, frame);
   for (const topic of state.topics.values()) {
     if (topic.asked === link.n && topic.ref === ref && !topic.begun)
@@ -151,19 +152,20 @@ function closeAll(state: State): void {
 }
 
 function tellState(state: State): void {
-  const { now } = state;
+  const { time: now } = state;
   if (state.phase === 'new') return;
   const told = stateOf(state, now);
   const key = `${told.status} ${state.link?.id ?? ''} ${told.status === 'waiting' ? state.retryAt : ''}`;
-  if (key === state.told) return;
-  state.told = key;
+  if (key === state.toldState) return;
+  state.toldState = key;
   state.effects.push({ do: 'state', state: told });
 }
 
-function stateOf({ phase, link, attempt, retryAt, online, error }: State, now: number): ConnectionState {
+function stateOf({ phase, link, attempt, retryAt, online, problem }: State, now: number): ConnectionState {
   if (phase === 'closed') return { status: 'closed' };
-  if (link) return { status: 'connected', transport: link.transport, connection: link.id };
+  if (link)
+    return { status: 'connected', transport: link.streams ? 'stream' : 'websocket', connection: link.id };
   if (attempt) return { status: 'connecting' };
   if (!online) return { status: 'offline' };
-  return { status: 'waiting', retryIn: Math.max(0, (retryAt ?? now) - now), error };
+  return { status: 'waiting', retryIn: Math.max(0, (retryAt ?? now) - now), error: problem };
 }

@@ -26,19 +26,19 @@ export function wakeAt(state: State, now: number): number {
     at = Math.min(at, publish.by);
     if (!link || publish.via) continue;
     later(publish.notBefore);
-    if (link.transport === 'stream') later(publish.called + TIMES.hold);
+    if (link.streams) later(publish.called + TIMES.hold);
   }
   return at;
 }
 
 /** Does what its time has come for. */
 export function doDue(state: State): void {
-  const { now } = state;
+  const { time: now } = state;
   const { attempt, link } = state;
   if (attempt && now >= attempt.by) {
     state.effects.push({ do: 'drop', n: attempt.n });
     const code = attempt.step === 'token' ? 'token_failed' : 'timeout';
-    abandon(state, attempt, { code, detail: `No answer in time (${attempt.step})` });
+    abandon(state, attempt, new PosthornError(code, `No answer (${attempt.step})`));
   }
   if (link && state.link === link) doDueOn(state, link);
   if (state.retryAt !== undefined && now >= state.retryAt && !state.attempt) connect(state);
@@ -46,24 +46,24 @@ export function doDue(state: State): void {
 }
 
 function doDueOn(state: State, link: Link) {
-  const { now } = state;
+  const { time: now } = state;
   if (link.lostAt !== undefined && now >= link.lostAt) {
     // Told of it late, this process stood still: what has come meanwhile is not yet read.
     if (now - link.lostAt < TIMES.doubt) {
-      link.error ??= new PosthornError('timeout', 'The server was silent for too long');
+      link.problem ??= new PosthornError('timeout', 'The server is silent');
       return hangUp(state, link);
     }
     link.lostAt = now + TIMES.doubt;
   }
   if (link.pingAt !== undefined && now >= link.pingAt) sendPing(state, link, TIMES.pong);
   if (link.renewAt !== undefined && now >= link.renewAt) renew(state, link);
-  if (link.transport === 'websocket') askAll(state, link);
+  if (!link.streams) askAll(state, link);
   else if (!state.attempt) {
-    if (state.restreamAt !== undefined && now >= state.restreamAt) connect(state, 'stream');
-    else if (canUpgrade(state) && now >= state.upgradeAt) connect(state, 'websocket');
+    if (state.restreamAt !== undefined && now >= state.restreamAt) connect(state, true);
+    else if (canUpgrade(state) && now >= state.upgradeAt) connect(state, false);
   }
 }
 
 function canUpgrade({ link, options }: State): boolean {
-  return link?.transport === 'stream' && options.transports.includes('websocket');
+  return !!link?.streams && options.transports.includes('websocket');
 }
