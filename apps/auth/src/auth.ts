@@ -38,10 +38,7 @@ export async function startAuth(service: Service, config: AuthConfig): Promise<v
   const verifier = createVerifier({ ...config, issuer: config.jwtIssuer, production });
   const keys = new KeyRing(config.keySecret);
 
-  const [nats, database] = await Promise.all([
-    openNats(service, config),
-    openStore(service, config, SCHEMA),
-  ]);
+  const [nats, database] = await Promise.all([openNats(service, config), openStore(service, config, SCHEMA)]);
   const store = new RevocationStore(database);
   const { streamReplicas: replicas, revocationRetention: retention } = config;
   const projection = new Projection({ nc: nats.connection, store, replicas, retention, logger });

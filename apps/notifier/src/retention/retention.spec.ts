@@ -52,9 +52,7 @@ describe('retention', () => {
     });
     for (let i = 0; i < 2; i++) {
       const url = env.databaseUrl;
-      sources.push(
-        await openDatabase({ url, schema: 'notifier', ...SCHEMA }),
-      );
+      sources.push(await openDatabase({ url, schema: 'notifier', ...SCHEMA }));
     }
   });
   afterEach(() => env.clear());
