@@ -32,7 +32,7 @@ export class Link {
         connect({ host: '127.0.0.1', port: this.#target(), allowHalfOpen: true }),
       );
       this.#pairs.add(pair);
-      client.once('close', () => this.#pairs.delete(pair));
+      pair.onClose(() => this.#pairs.delete(pair));
       if (this.#stalled) pair.hold();
     });
   }
@@ -47,8 +47,9 @@ export class Link {
     return this;
   }
 
+  /** How many connections the client has open. */
   get connections() {
-    return this.#pairs.size;
+    return [...this.#pairs].filter((pair) => pair.isOpen).length;
   }
 
   reset() {
@@ -105,6 +106,16 @@ class Pair {
     this.#server = server;
     this.#pass(link, client, server, true);
     this.#pass(link, server, client, false);
+  }
+
+  get isOpen() {
+    return !this.#client.destroyed;
+  }
+
+  /** Calls back when both sides are closed. @param {() => void} done */
+  onClose(done) {
+    const sides = [this.#client, this.#server];
+    for (const side of sides) side.once('close', () => sides.every(({ closed }) => closed) && done());
   }
 
   reset() {
