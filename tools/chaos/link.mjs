@@ -153,13 +153,21 @@ class Pair {
     let waiting = 0;
     /** When the last byte that was taken has passed. */
     let free = 0;
+    /** What is held back, in its order. @type {{ due: number, action: () => void }[]} */
+    const queue = [];
+    const drain = () => {
+      for (let [next] = queue; next; [next] = queue) {
+        const wait = next.due - performance.now();
+        if (wait > 1) return void setTimeout(drain, wait);
+        queue.shift();
+        next.action();
+      }
+    };
     /** @param {number} bytes @param {() => void} action */
     const later = (bytes, action) => {
-      const now = performance.now();
-      free = Math.max(free, now + link.latency) + (bytes / link.rate) * 1_000;
-      // Behind what is still held back, whatever the link is like now.
-      if (free <= now + 1) action();
-      else setTimeout(action, free - now);
+      free = Math.max(free, performance.now() + link.latency) + (bytes / link.rate) * 1_000;
+      // Nothing overtakes what is held back, whatever the link is like now.
+      if (queue.push({ due: free, action }) === 1) drain();
     };
     from.setNoDelay(true);
     from.on('data', (chunk) => {
