@@ -8,7 +8,7 @@ import {
   type InboxUpdate,
   KNOWN_LIMIT,
   type UserNotification,
-} from './inbox-state.js';
+} from '../src/inbox-state.js';
 
 const START = Date.UTC(2026, 0, 1);
 
