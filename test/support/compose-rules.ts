@@ -77,7 +77,7 @@ export const RULES = {
     const asked = files
       .filter((file: string) => existsSync(file))
       .flatMap((file: string) =>
-        [...readFileSync(file, 'utf8').matchAll(/\$([A-Z_]+)/g)].map(([, name]) => name),
+        [...readFileSync(file, 'utf8').matchAll(/: \$([A-Z_]+)/g)].map(([, name]) => name),
       );
     return [
       ...missing.map((file: string) => `nats: there is no ${file}`),
