@@ -6,12 +6,13 @@ import {
   flag,
   integer,
   list,
+  natsLogin,
   readConfig,
   shared,
   url,
 } from '@posthorn/service';
 
-const { nodeEnv, port, host, natsUrl, natsUser, natsPassword, natsCreds } = shared;
+const { nodeEnv, port, host, natsUrl, natsUser, natsPassword, natsNkeySeed, natsCreds } = shared;
 const { jwtSecret, jwksUrl, jwtIssuer, keySecret, instance, courierCompat, logLevel } = shared;
 
 export const GATEWAY_FIELDS = {
@@ -21,6 +22,7 @@ export const GATEWAY_FIELDS = {
   natsUrl,
   natsUser,
   natsPassword,
+  natsNkeySeed,
   natsCreds,
   jwtSecret,
   jwksUrl,
@@ -144,7 +146,10 @@ export type GatewayConfig = ConfigOf<typeof GATEWAY_FIELDS>;
 
 /** @throws ConfigError naming every variable that is missing or not acceptable */
 export function readGatewayConfig(env: NodeJS.ProcessEnv): GatewayConfig {
-  return readConfig(GATEWAY_FIELDS, { env, rules: [atLeastOne(GATEWAY_FIELDS, 'jwtSecret', 'jwksUrl')] });
+  return readConfig(GATEWAY_FIELDS, {
+    env,
+    rules: [natsLogin, atLeastOne(GATEWAY_FIELDS, 'jwtSecret', 'jwksUrl')],
+  });
 }
 
 /** Whether an `Origin` header may open sockets: programs without a browser send none. */
