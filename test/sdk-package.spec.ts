@@ -25,7 +25,7 @@ beforeAll(async () => {
   nats = await startNats();
   await prepareBus(nats, { audiences: ['demo'] });
   const packages = join(dir.path, 'packages');
-  await pack(packages);
+  await pack(packages, ['contracts', 'bus']);
   plain = await project('plain', packages);
   nest = await project('nest', packages, PEERS);
 }, 120_000);

@@ -50,7 +50,10 @@ export function sourcesHash() {
 function compiledSources() {
   return ['apps', 'libs']
     .flatMap((folder) => readdirSync(join(root, folder), { recursive: true, withFileTypes: true }))
-    .filter((entry) => entry.isFile() && /\.(ts|json)$/.test(entry.name) && !entry.name.endsWith('.spec.ts'))
+    .filter(
+      (entry) =>
+        entry.isFile() && /\.(ts|json|html|css|js|svg)$/.test(entry.name) && !entry.name.endsWith('.spec.ts'),
+    )
     .map((entry) => relative(root, join(entry.parentPath, entry.name)))
     .filter((file) => !file.startsWith(join('libs', 'testing')))
     .sort();

@@ -1,24 +1,29 @@
-/** npm run pack: makes of the server SDK, and of the contracts that it stands on, packages for other repositories. */
+/** npm run pack: makes of the two SDKs, and of the contracts that one stands on, packages for other repositories. */
 import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { root } from './checkout.mjs';
+import { bundleClient } from './client-script.mjs';
 import { run, step } from './steps.mjs';
 
 /** In the order in which they are compiled: each knows those before it by their declarations. */
-const PACKAGES = ['contracts', 'bus'];
+const PACKAGES = ['contracts', 'bus', 'client'];
+/** Also runs where there is no Node: it is compiled for browsers, without Node's types. */
+const FOR_BROWSERS = 'client';
 
 /**
  * Compiles the packages into folders of `out`, and packs each: `posthorn-<name>-<version>.tgz` beside them.
  * @param {string} [out]
+ * @param {readonly string[]} [packages] those that they stand on first
  */
-export async function pack(out = join(root, 'dist', 'packages')) {
+export async function pack(out = join(root, 'dist', 'packages'), packages = PACKAGES) {
   rmSync(out, { recursive: true, force: true });
-  for (const name of PACKAGES) {
+  for (const name of packages) {
     const source = join(root, 'libs', name);
     const folder = join(out, name);
     mkdirSync(folder, { recursive: true });
     await step(`compile @posthorn/${name}`, () => compile(source, folder, out));
+    if (name === FOR_BROWSERS) await bundleClient(join(folder, 'dist', 'posthorn.min.js'));
     cpSync(join(source, 'package.json'), join(folder, 'package.json'));
     cpSync(join(root, 'LICENSE'), join(folder, 'LICENSE'));
     cpSync(join(source, 'README.md'), join(folder, 'README.md'));
@@ -43,6 +48,7 @@ async function compile(source, folder, out) {
       sourceMap: false,
       paths: Object.fromEntries(known),
       typeRoots: [join(root, 'node_modules', '@types')],
+      ...(source.endsWith(FOR_BROWSERS) ? { types: [], lib: ['es2022', 'dom'], target: 'es2022' } : {}),
     },
     include: [join(source, 'src')],
     exclude: [join(source, '**', '*.spec.ts')],

@@ -55,6 +55,12 @@ export class Stack {
     };
   }
 
+  /** Whether the gateway serves its demo page; the environment may say so. */
+  get demo() {
+    const { DEMO, NODE_ENV } = this.#options.env;
+    return DEMO ? /^(true|1|yes|on)$/i.test(DEMO) : NODE_ENV !== 'production';
+  }
+
   get natsUrl() {
     return this.#options.env.NATS_URL || this.nats?.url || '';
   }
@@ -128,6 +134,7 @@ export class Stack {
         DRAIN_BUDGET: '2s',
         STREAM_MAX_BYTES: String(GIB),
         PUBLIC_WS_URL: `ws://127.0.0.1:${this.port}`,
+        ...(this.demo && { DEMO: '1' }),
         ...env,
         HOST: (gateway && env.HOST) || '127.0.0.1',
         NATS_URL: this.natsUrl,

@@ -61,7 +61,7 @@ async function start() {
   const envFile = writeEnvironment(running, tokens);
   // The children are unreferenced, so that a failed start ends by itself; a good one stays.
   setInterval(() => {}, 2 ** 30);
-  console.log(welcome(running.url, tokens.POSTHORN_TOKEN_SERVICE, envFile));
+  console.log(welcome(running, tokens.POSTHORN_TOKEN_SERVICE, envFile));
 }
 
 /** Once, however many signals come: npm passes on those that the terminal has sent already. */
@@ -162,11 +162,11 @@ function writeEnvironment(running, tokens) {
 }
 
 /**
- * @param {string} url
+ * @param {import('./stack.mjs').Stack} running
  * @param {string} token
  * @param {string} envFile
  */
-function welcome(url, token, envFile) {
+function welcome({ url, demo }, token, envFile) {
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   const near = relative(root, envFile);
   const source = near.startsWith('..') ? envFile : `./${near}`;
@@ -177,7 +177,7 @@ function welcome(url, token, envFile) {
   });
   return `
 Ready after ${seconds} s: ${url}
-API:  ${url}/docs
+${demo ? `Demo: ${url}/demo\n` : ''}API:  ${url}/docs
 Logs: ${join(home, 'logs')}
 
 A token of the audience demo, role service, valid for ${TOKEN_DAYS} days:

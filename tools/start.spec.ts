@@ -100,6 +100,13 @@ describe('npm start', () => {
     expect(await shell.line(/unread_count/)).toContain('"unread_count":1');
   });
 
+  it('serves the demo page that it prints', async () => {
+    const url = (await posthorn.line(/^Demo: /)).replace('Demo: ', '');
+    const page = await fetch(url);
+    expect([page.status, page.headers.get('content-type')]).toEqual([200, 'text/html; charset=utf-8']);
+    expect((await fetch(`${url}/posthorn.min.js`)).status).toBe(200);
+  });
+
   it('keeps addresses and secrets where only their owner can read them', () => {
     for (const file of ['dev.env', 'secrets.json']) {
       expect(statSync(join(home.path, file)).mode & 0o777).toBe(0o600);

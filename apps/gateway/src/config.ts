@@ -2,6 +2,7 @@
 import {
   atLeastOne,
   type ConfigOf,
+  type ConfigRule,
   duration,
   flag,
   integer,
@@ -140,6 +141,11 @@ export const GATEWAY_FIELDS = {
     default: 20_000,
     description: 'How long a shutdown may take to send its connections elsewhere',
   }),
+  demo: flag('DEMO', {
+    default: false,
+    description:
+      'Whether /demo is served, to pages of the same origin, with tokens of the audience demo for everybody; not in production',
+  }),
 } as const;
 
 export type GatewayConfig = ConfigOf<typeof GATEWAY_FIELDS>;
@@ -148,15 +154,39 @@ export type GatewayConfig = ConfigOf<typeof GATEWAY_FIELDS>;
 export function readGatewayConfig(env: NodeJS.ProcessEnv): GatewayConfig {
   return readConfig(GATEWAY_FIELDS, {
     env,
-    rules: [natsLogin, atLeastOne(GATEWAY_FIELDS, 'jwtSecret', 'jwksUrl')],
+    rules: [
+      natsLogin,
+      atLeastOne(GATEWAY_FIELDS, 'jwtSecret', 'jwksUrl'),
+      demoOutsideProduction,
+      demoWithSecret,
+    ],
   });
 }
 
-/** Whether an `Origin` header may open sockets: programs without a browser send none. */
+/** Whoever opens the demo gets a token: that is for nobody's real audience. */
+const demoOutsideProduction: ConfigRule<GatewayConfig> = ({ demo, nodeEnv }) =>
+  demo && nodeEnv === 'production'
+    ? {
+        name: 'DEMO',
+        got: 'yes',
+        wants: 'no where NODE_ENV is production: the demo gives tokens to everybody',
+      }
+    : undefined;
+
+/** The demo signs its tokens itself. */
+const demoWithSecret: ConfigRule<GatewayConfig> = ({ demo, jwtSecret }) =>
+  demo && jwtSecret === undefined
+    ? { name: 'JWT_SECRET', got: 'nothing', wants: 'a secret to sign the tokens of the demo with (DEMO)' }
+    : undefined;
+
+/**
+ * Whether a page of that `Origin` may open sockets and streams; programs without a browser send none. The demo's page is
+ * the gateway's own.
+ */
 export function originAllowed(
-  config: Pick<GatewayConfig, 'allowedOrigins'>,
-  origin: string | undefined,
+  { allowedOrigins, demo }: Pick<GatewayConfig, 'allowedOrigins' | 'demo'>,
+  { origin, host }: { readonly origin?: string | undefined; readonly host?: string | undefined },
 ): boolean {
-  const { allowedOrigins } = config;
-  return origin === undefined || allowedOrigins.includes('*') || allowedOrigins.includes(origin);
+  if (origin === undefined || allowedOrigins.includes('*') || allowedOrigins.includes(origin)) return true;
+  return demo && (origin === `http://${host}` || origin === `https://${host}`);
 }

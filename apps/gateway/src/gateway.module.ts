@@ -6,6 +6,7 @@ import { CatalogueModule } from './faces/catalogue/catalogue.module.js';
 import { CommunitiesModule } from './faces/communities/communities.module.js';
 import { CourierModule } from './faces/courier/courier.module.js';
 import { DeadLettersModule } from './faces/dead-letters/dead-letters.module.js';
+import { DemoModule } from './faces/demo/demo.module.js';
 import { InboxModule } from './faces/inbox/inbox.module.js';
 import { NotifyModule } from './faces/notify/notify.module.js';
 import { RoomsModule } from './faces/rooms/rooms.module.js';
@@ -33,6 +34,7 @@ export class GatewayModule {
         DeadLettersModule,
         StreamModule,
         TokensModule,
+        ...(core.config.demo ? [DemoModule] : []),
       ],
       controllers: [ProbesController],
       providers: [{ provide: GatewayCore, useValue: core }, ApiTokens],

@@ -10,6 +10,8 @@ export type ServerErrorCode =
   | 'notification_not_found'
   | 'dead_letter_not_found'
   | 'timeline_entry_not_found'
+  | 'token_not_found'
+  | 'token_limit'
   | 'route_not_found'
   | 'topic_conflict'
   | 'idempotency_conflict'

@@ -7,6 +7,8 @@ export {
   type PosthornErrorDetails,
   type ServerErrorCode,
 } from './error.js';
+export { Inbox, type InboxChange, type InboxListOptions, type InboxPage } from './inbox.js';
+export type { UserNotification } from './inbox-state.js';
 export { Posthorn } from './posthorn.js';
 export { PubSub, type RoomHandler, type RoomPublish, type RoomScope, Rooms } from './pubsub.js';
 export type {

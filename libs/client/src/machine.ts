@@ -5,7 +5,7 @@
  */
 import { type Finding, PosthornError, type PosthornErrorCode } from './error.js';
 import type { ServerFrame } from './frame.js';
-import { covers, newReader, type Place, placeOf, type Reader, restart, settle, take } from './place.js';
+import { covers, isAt, newReader, type Place, placeOf, type Reader, restart, settle, take } from './place.js';
 import { BROADCAST, isPattern, type TopicName, takes, topicName } from './topic.js';
 import type { ConnectionState, EventInfo, Gap, Receipt, Transport, Welcome } from './types.js';
 
@@ -50,7 +50,7 @@ const REFUSALS = 2;
 const WINDOW = 128;
 /** Events of patterns beyond the last place, after which a place is asked for. */
 const PLACE_AFTER = 256;
-/** Broadcasts that wait for those before them. */
+/** Events that may wait for those before them. */
 const HELD = 1_000;
 const RETRYABLE: readonly string[] = ['unavailable', 'rate_limited', 'network', 'timeout'];
 const TOKEN_ENDED: readonly unknown[] = ['unauthorized', 'token_expired'];
@@ -173,13 +173,19 @@ interface Topic {
   /** The connection on which it is asked for, the one on which it was last, the question's number, what was asked. */
   asked: number;
   last: number;
+  /** How often it was ended on that connection and the server has not said so yet. */
+  leaving: number;
   ref: string;
   since: string | undefined;
   /** Whether the server has said so on that connection. */
   begun: boolean;
   retryAt: number | undefined;
   failures: number;
-  /** Broadcasts that came ahead of missed ones. */
+  /** Where it begins on the connection, if it was not asked for from a place. */
+  start: Place | undefined;
+  /** Whether a pattern is still given what it missed. */
+  behind: boolean;
+  /** What came ahead of missed events. */
   held: { readonly info: EventInfo; readonly message: unknown }[];
 }
 
@@ -223,6 +229,8 @@ interface Link {
   /** A renewal on its way: its `ref` once it was sent. */
   renewing: string | undefined;
   comeBackIn: number | undefined;
+  /** Whether a broadcast has come on it. */
+  announced: boolean;
   error: PosthornError | undefined;
 }
 
@@ -306,6 +314,19 @@ export function wakeAt(state: State, now: number): number {
     if (link.transport === 'stream') later(publish.called + TIMES.hold);
   }
   return at;
+}
+
+/** Whether an event comes by a subscription that began on this connection, without a place of its own. */
+function isFrom({ since, start }: Topic, position: string | undefined): boolean {
+  const place = placeOf(position);
+  if (since !== undefined || !start || !place) return false;
+  return place.epoch !== start.epoch || place.sequence > start.sequence;
+}
+
+/** Whether a pattern may deliver what another subscription would, too. */
+function shares(pattern: Topic, other: Topic): boolean {
+  if (!pattern.pattern || pattern === other) return false;
+  return other.pattern || takes(pattern.name.segments, other.name);
 }
 
 function canUpgrade({ link, options }: State): boolean {
@@ -425,6 +446,7 @@ class Step {
   #openStream(attempt: Attempt, token: string): void {
     this.#opening(attempt);
     this.#s.restreamAt = undefined;
+    this.#forget();
     const subscriptions: Wanted[] = [];
     for (const topic of this.#s.topics.values()) {
       this.#ask(topic, attempt.n);
@@ -545,7 +567,13 @@ class Step {
     if (tooLarge && largest) largest.post = true;
   }
 
+  /** Forgets topics that nobody hears any more. */
+  #forget(): void {
+    for (const [key, { groups }] of this.#s.topics) if (groups.length === 0) this.#s.topics.delete(key);
+  }
+
   #unask(): void {
+    this.#forget();
     for (const topic of this.#s.topics.values()) {
       topic.asked = 0;
       topic.begun = false;
@@ -641,7 +669,10 @@ class Step {
     const { link } = s;
     if (link?.n !== n) return;
     link.heard = this.#now;
-    link.lostAt = link.transport === 'stream' ? this.#now + TIMES.streamSilence : undefined;
+    // Whatever comes is a sign of life; what was asked is still to be answered.
+    const patience =
+      link.transport === 'stream' ? TIMES.streamSilence : link.pingAt === undefined ? TIMES.pong : Infinity;
+    link.lostAt = this.#now + patience;
     switch (frame.action) {
       case 'welcome':
         return this.#welcomed(link, frame, expiresIn);
@@ -694,8 +725,10 @@ class Step {
       renewAt: undefined,
       renewing: undefined,
       comeBackIn: undefined,
+      announced: false,
       error: undefined,
     };
+    this.#forget();
     for (const topic of s.topics.values()) {
       topic.begun = false;
       topic.retryAt = undefined;
@@ -713,7 +746,7 @@ class Step {
         ? undefined
         : this.#now +
           (expiresIn > 0
-            ? Math.max(expiresIn - Math.min(TIMES.renewal, expiresIn / 5), TIMES.doubt)
+            ? Math.max(expiresIn - Math.min(TIMES.renewal, expiresIn / 5), TIMES.soon)
             : TIMES.renewal * (1 + this.#random()));
     this.#out.push({ do: 'welcome', welcome: { connection, audience, expires, room } });
   }
@@ -754,10 +787,12 @@ class Step {
         behind ||= topic.pattern || topic.held.length > 0;
         continue;
       }
+      topic.behind = false;
       this.#release(topic);
       for (const { reader } of topic.groups) settle(reader, position);
     }
     if (link.transport === 'stream') return;
+    link.lostAt = undefined;
     const { ping, hiddenPing, soon } = TIMES;
     const calm = (this.#s.visible ? ping : hiddenPing) * (0.9 + this.#random() / 5);
     link.pingAt = this.#now + (behind ? 2 * soon : calm);
@@ -777,18 +812,21 @@ class Step {
         groups: [],
         asked: 0,
         last: 0,
+        leaving: 0,
         ref: '',
         since: undefined,
         begun: false,
         retryAt: undefined,
         failures: 0,
+        start: undefined,
+        behind: false,
         held: [],
       };
       s.topics.set(topic.key, known);
     }
     const { groups } = known;
     const [first] = groups;
-    const same = since === undefined ? first : groups.find(({ reader }) => reader.since === since);
+    const same = since === undefined ? first : groups.find(({ reader }) => isAt(reader, since));
     if (same) {
       same.listeners = [...same.listeners, listener];
       if (known.begun && this.#isOnLink(known)) this.#ready([listener], same.reader.since);
@@ -802,8 +840,12 @@ class Step {
       else {
         group.waiting.push(listener);
         // What is asked for already begins later: it is asked for again, from there.
-        known.asked = 0;
-        known.begun = false;
+        for (const each of s.topics.values()) {
+          if (each !== known && (since === undefined || each.groups.length === 0 || !shares(known, each)))
+            continue;
+          each.asked = 0;
+          each.begun = false;
+        }
       }
     }
     this.#askSoon();
@@ -819,7 +861,7 @@ class Step {
     if (link) this.#askAll(link);
   }
 
-  #askAll(link: Link): void {
+  #askAll(link: Link) {
     const s = this.#s;
     if (link.transport === 'stream') {
       for (const { asked, retryAt } of s.topics.values()) {
@@ -828,27 +870,53 @@ class Step {
       }
       return;
     }
-    // Topics first: what patterns share with them is theirs to deliver.
-    for (const ofPatterns of [false, true]) {
-      for (const topic of s.topics.values()) {
-        if (topic.pattern !== ofPatterns || topic.asked === link.n) continue;
-        if (topic.retryAt !== undefined && topic.retryAt > this.#now) continue;
-        // Whatever has become of what was asked before: it ends, and nothing of it counts any more.
-        if (topic.last === link.n) this.#send({ action: 'unsubscribe', topic: topic.wire, ref: this.#ref() });
-        this.#ask(topic, link.n);
-        this.#send({ action: 'subscribe', topic: topic.wire, since: topic.since, ref: topic.ref });
+    const due = [...s.topics.values()].filter(
+      ({ asked, retryAt, groups }) =>
+        groups.length > 0 && asked !== link.n && !(retryAt !== undefined && retryAt > this.#now),
+    );
+    for (const topic of due) {
+      // What has come on a connection it will not bring again: another one does.
+      if (link.announced && topic.name.key === BROADCAST && oldestOf(topic.groups) !== undefined) {
+        this.#hangUp(link);
+        return this.#connect();
       }
+      // Whatever has become of what was asked before: it ends, and keeps nothing from what is asked for now.
+      if (topic.last === link.n) {
+        topic.leaving++;
+        this.#send({ action: 'unsubscribe', topic: topic.wire, ref: this.#ref() });
+      }
+    }
+    // Topics first: what patterns share with them is theirs to deliver.
+    for (const topic of due.sort((a, b) => Number(a.pattern) - Number(b.pattern))) {
+      this.#ask(topic, link.n);
+      this.#send({ action: 'subscribe', topic: topic.wire, since: topic.since, ref: topic.ref });
     }
   }
 
   #ask(topic: Topic, n: number): void {
     topic.asked = n;
+    if (topic.last !== n) {
+      topic.held = [];
+      topic.leaving = 0;
+    }
     topic.last = n;
     topic.begun = false;
     topic.retryAt = undefined;
-    topic.held = [];
     topic.ref = this.#ref();
-    topic.since = oldestOf(topic.groups);
+    topic.since = this.#placeOf(topic);
+    topic.start = undefined;
+    topic.behind = topic.pattern && topic.since !== undefined;
+  }
+
+  /**
+   * Where a topic is asked for from. What a pattern shares with a topic, or with another pattern, one of them delivers
+   * for both: so from the place of the one that is further behind.
+   */
+  #placeOf(topic: Topic): string | undefined {
+    if (oldestOf(topic.groups) === undefined) return undefined;
+    const groups = [...topic.groups];
+    for (const other of this.#s.topics.values()) if (shares(other, topic)) groups.push(...other.groups);
+    return oldestOf(groups);
   }
 
   #begun(link: Link, frame: ServerFrame & { action: 'subscribed' }): void {
@@ -858,6 +926,7 @@ class Step {
       topic.begun = true;
       topic.failures = 0;
       const place = placeOf(position);
+      if (topic.since === undefined) topic.start = place;
       for (const group of topic.groups) {
         const { reader } = group;
         if (reader.since === undefined) restart(reader, place, position);
@@ -878,8 +947,7 @@ class Step {
     position?: string,
   ): void {
     const { since } = reader;
-    const asked = since === topic.since || topic.groups.length === 1;
-    if (since === undefined || (!asked && covers(reader, place))) return;
+    if (since === undefined || (since !== topic.since && covers(reader, place))) return;
     restart(reader, place, position);
     this.#out.push({ do: 'gap', listeners, gap: { topic: topic.wire, since, position } });
   }
@@ -896,7 +964,11 @@ class Step {
   /** The server ends a subscription of its own accord; why, it has said before. */
   #unsubscribed(link: Link, { topic: name, ref }: ServerFrame & { action: 'unsubscribed' }): void {
     const topic = this.#s.topics.get(topicName(name).key);
-    if (ref !== undefined || !topic || topic.asked !== link.n) return;
+    if (!topic || topic.last !== link.n) return;
+    if (ref !== undefined) topic.leaving = Math.max(0, topic.leaving - 1);
+    if (topic.leaving === 0 && topic.groups.length === 0) this.#s.topics.delete(topic.name.key);
+    // What ends before the server comes to our own word is what that would have ended.
+    if (ref !== undefined || topic.leaving > 0 || topic.asked !== link.n) return;
     const error = link.error ?? new PosthornError('unavailable', `${name} was ended by the server`);
     link.error = undefined;
     this.#notBegun(topic, error);
@@ -920,10 +992,13 @@ class Step {
       if (group.listeners.length > 0) return;
       topic.groups.splice(at, 1);
       if (topic.groups.length > 0) return;
-      s.topics.delete(topic.name.key);
-      if (!this.#isOnLink(topic)) return;
+      if (!this.#isOnLink(topic)) return void s.topics.delete(topic.name.key);
+      // What is still on its way is known by it.
       if (s.link?.transport === 'stream') s.restreamAt ??= this.#now + TIMES.soon;
-      else this.#send({ action: 'unsubscribe', topic: topic.wire, ref: this.#ref() });
+      else {
+        topic.leaving++;
+        this.#send({ action: 'unsubscribe', topic: topic.wire, ref: this.#ref() });
+      }
       return;
     }
   }
@@ -939,29 +1014,48 @@ class Step {
     const topic = topicName(name);
     const info: EventInfo = { id, position, topic: name };
     const exact = topics.get(topic.key);
-    if (exact?.begun && this.#isOnLink(exact)) this.#deliver(exact, info, message);
-    for (const pattern of topics.values()) {
-      if (!pattern.pattern || !takes(pattern.name.segments, topic)) continue;
-      // One that is about to be resumed will not be given what another subscription of the connection delivers.
+    const isBegun = (each: Topic | undefined) => each?.begun === true && this.#isOnLink(each);
+    const patterns: Topic[] = [];
+    for (const each of topics.values())
+      if (each.pattern && takes(each.name.segments, topic)) patterns.push(each);
+    if (exact && isBegun(exact)) this.#deliver(exact, info, message);
+    // What one delivers, the others that are being resumed will not be given again.
+    else if (!patterns.some(isBegun)) return;
+    const begun = [...patterns, exact].filter(isBegun) as Topic[];
+    for (const pattern of patterns) {
+      // One that began now brings what is new while another one is still given what it missed of the same topic.
+      if (
+        (pattern.behind || !isBegun(pattern)) &&
+        begun.some((other) => other !== pattern && isFrom(other, position))
+      ) {
+        this.#hold(link, pattern, info, message);
+        continue;
+      }
       this.#deliver(pattern, info, message);
       if ((pattern.groups[0]?.reader.seen?.size ?? 0) >= PLACE_AFTER) this.#placeSoon(link);
     }
   }
 
   #broadcast(link: Link, { id, position, message }: ServerFrame & { action: 'broadcast' }): void {
+    link.announced = true;
     const topic = this.#s.topics.get(BROADCAST);
     if (!topic) return;
     const info: EventInfo = { id, position, topic: BROADCAST };
     // Live ones come from the welcome on; missed ones, which stand before them, only once they were asked for.
     if (!topic.begun && oldestOf(topic.groups) !== undefined) {
-      topic.held.push({ info, message });
-      if (topic.held.length > HELD) this.#hangUp(link);
+      this.#hold(link, topic, info, message);
       return;
     }
     const place = placeOf(position);
     const next = placeOf(topic.held[0]?.info.position);
     if (place && next && (place.epoch !== next.epoch || place.sequence > next.sequence)) this.#release(topic);
     this.#deliver(topic, info, message);
+  }
+
+  #hold(link: Link, topic: Topic, info: EventInfo, message: unknown): void {
+    topic.held.push({ info, message });
+    this.#placeSoon(link);
+    if (topic.held.length > HELD && this.#s.link === link) this.#hangUp(link);
   }
 
   /** Delivers what was held back: everything before it has come. */
@@ -1019,8 +1113,9 @@ class Step {
     // What the server refused for the moment holds back what was called after it: that would overtake it.
     const held = new Set<boolean>();
     for (const publish of s.publishes.values()) {
-      if (publish.via) continue;
       const isBroadcast = publish.topic === undefined;
+      if (publish.via < 0 && !publish.post) held.add(isBroadcast);
+      if (publish.via) continue;
       if (publish.notBefore > now) held.add(isBroadcast);
       if (held.has(isBroadcast)) continue;
       if (publish.post || link.transport === 'stream') {

@@ -82,3 +82,8 @@ export function covers({ floor }: Reader, place: Place | undefined): boolean {
     floor.sequence >= place.sequence
   );
 }
+
+/** Whether a reader has had everything up to a place, and nothing beyond. */
+export function isAt({ since, seen }: Reader, place: string): boolean {
+  return since === place && !seen?.size;
+}

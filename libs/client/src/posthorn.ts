@@ -2,6 +2,7 @@
 import { PosthornError } from './error.js';
 import type { ServerFrame } from './frame.js';
 import { Http } from './http.js';
+import { Inbox } from './inbox.js';
 import {
   type Draft,
   type Effect,
@@ -86,6 +87,7 @@ export class Posthorn {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #state: ConnectionState = { status: 'connecting' };
   #welcome: Welcome | undefined;
+  #inbox: Inbox | undefined;
 
   /**
    * Connects at once, in the background: everything can be called right away.
@@ -126,6 +128,12 @@ export class Posthorn {
   /** What the server said of the connection last; undefined before the first. */
   get welcome(): Welcome | undefined {
     return this.#welcome;
+  }
+
+  /** The user's notifications. The first use subscribes to what changes them. */
+  get inbox(): Inbox {
+    this.#inbox ??= new Inbox(this, (call) => this.#guard(call));
+    return this.#inbox;
   }
 
   /**

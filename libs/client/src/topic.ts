@@ -56,8 +56,9 @@ export function isPattern(name: string): boolean {
   return parts.includes('*') || parts[parts.length - 1] === '>';
 }
 
-/** Whether a pattern's segments take a topic. A template's parameter is taken by a wildcard at the end alone. */
+/** Whether a pattern's segments take a topic. A template's parameter is taken by a wildcard at the end alone; broadcasts by none. */
 export function takes(pattern: readonly string[], { segments, keyed }: TopicName): boolean {
+  if (segments[0] === BROADCAST) return false;
   const last = pattern[pattern.length - 1];
   if (keyed && last !== '*' && last !== '>') return false;
   for (let i = 0; i < pattern.length; i++) {

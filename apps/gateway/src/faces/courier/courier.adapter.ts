@@ -87,7 +87,7 @@ export class CourierAdapter extends AbstractWsAdapter {
     if (core.service.shutdown.signal.aborted || !core.connected) {
       throw new ProblemError('unavailable', 'This gateway takes no sockets now', { retryAfter: 1 });
     }
-    if (!originAllowed(core.config, request.headers.origin)) {
+    if (!originAllowed(core.config, request.headers)) {
       throw new ProblemError('forbidden', 'The origin is not allowed');
     }
     const key = keyOf(request, query);

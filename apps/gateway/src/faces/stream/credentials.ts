@@ -14,7 +14,7 @@ export async function callerOf(
   { headers }: Pick<FastifyRequest, 'headers'>,
   key: string | undefined,
 ): Promise<Principal> {
-  if (!originAllowed(core.config, headers.origin)) {
+  if (!originAllowed(core.config, headers)) {
     throw new ProblemError('forbidden', 'The origin is not allowed');
   }
   const principal =
