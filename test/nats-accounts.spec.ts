@@ -1,8 +1,9 @@
 /** A whole cluster on a NATS server with accounts: every app and service with no more rights than it has. */
+import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { AckPolicy, DeliverPolicy, jetstream, jetstreamManager } from '@nats-io/jetstream';
-import { connect, type NatsConnection } from '@nats-io/transport-node';
+import { connect, headers, type NatsConnection } from '@nats-io/transport-node';
 import { connectPubSub, PermanentFailure, type PubSub } from '@posthorn/bus';
 import { EXAMPLES } from '@posthorn/contracts';
 import { startCluster, type TestCluster } from '@posthorn/testing';
@@ -163,6 +164,27 @@ describe('with accounts and permissions', () => {
   });
 });
 
+describe('npm run nats-config', () => {
+  const run = (...args: string[]) =>
+    execFileSync(process.execPath, ['tools/nats-config.mjs', ...args], { encoding: 'utf8', stdio: 'pipe' });
+
+  it('prints the configuration, and the variables that the server needs for it', () => {
+    const options = ['--audiences', 'acme,beta', '--service', 'mail', '--service', 'shop@acme'];
+    const text = run(...options);
+    const variables = run(...options, '--variables')
+      .trimEnd()
+      .split('\n');
+    expect(variables).toHaveLength(8);
+    for (const line of variables) expect(text).toContain(`password: $${line.split(' ')[1]}`);
+    expect(text.match(/password: (?!\$)/g)).toBeNull();
+  });
+
+  it('says what it does not understand', () => {
+    expect(() => run('--audience', '')).toThrow(/audience must be/);
+    expect(() => run('--nonsense')).toThrow(/nonsense/);
+  });
+});
+
 describe('what somebody with the rights of a service or a gateway sends where it does not belong', () => {
   const notification = { ...EXAMPLES['usernotification:created'], target: 'ann' };
 
@@ -174,8 +196,16 @@ describe('what somebody with the rights of a service or a gateway sends where it
     const jsm = await jetstreamManager(nc, { checkAPI: false });
     const filter = 'ph.*.global.>';
     const before = ann.frames.length;
-    const forge = async (target: string, payload: object) => {
-      const { seq } = await jetstream(nc).publish('ph.acme.global.-.crafted', JSON.stringify(payload));
+    const forge = async (
+      target: string,
+      payload: object,
+      as: object = {},
+      on = 'ph.acme.global.-.crafted',
+    ) => {
+      const forged = headers();
+      for (const [header, value] of Object.entries(as)) forged.set(header, String(value));
+      const options = { headers: forged };
+      const { seq } = await jetstream(nc).publish(on, JSON.stringify(payload), options);
       const from = { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: seq };
       const name = `crafted-${seq}`;
       const pulled = await jsm.consumers.add('PH_GLOBAL', {
@@ -204,7 +234,15 @@ describe('what somebody with the rights of a service or a gateway sends where it
     };
     await forge('ph.acme.global.ann.usernotification.created', notification);
     await forge('ph-live.acme.ann.usernotification.created', notification);
-    await forge('ph-live.acme.-.news', { forged: true });
+    // As long as the live subject's beginning, `ph-live.acme.`, is `ph.ab.global.`: what follows is a topic again.
+    const last = await jsm.streams.getMessage('PH_GLOBAL', { last_by_subj: 'ph.acme.global.-.news' });
+    const copy = {
+      'Nats-Stream': 'PH_GLOBAL',
+      'Nats-Subject': 'ph.acme.global.-.news',
+      'Nats-Sequence': last!.seq + 1_000,
+      'Nats-Last-Sequence': last!.seq,
+    };
+    await forge('ph-live.acme.-.news', { forged: true }, copy, 'ph.ab.global.-.news');
     await forge('$KV.ph-revoked.acme.all', { issuedBefore: null, revokedAt: new Date().toISOString() });
     // The gateway itself may call; a service may not, and has JetStream call for it.
     if (user !== 'gateway') {

@@ -13,11 +13,13 @@ const usage = `npm run -s nats-config -- [options] > accounts.conf
   --service <name>             an internal service with the server SDK (its name is its source), for all audiences
   --service <name>@<audience>  one for one audience
   --operator                   also a user "operator" with all rights, for the nats tool
+  --secrets <file>             the variables are in this file beside it, as NAME: "value", and not in the environment
   --nkeys                      users with nkeys instead of passwords
-  --variables                  prints "<user> <variable>" of each user instead: what the server's environment has to hold
+  --variables                  prints "<user> <variable>" of each user instead: what the server has to be given
 
 --audience and --service may be given several times. The configuration holds no secret: the server reads each password
-(or public nkey) from its environment. A password begins with a letter and has letters, digits, - and _ only.`;
+(or public nkey) from its environment, where it begins with a letter and has letters, digits, - and _ only, or from the
+file of --secrets, which has these variables and no others. A file is read again at a reload.`;
 
 await runCommand('nats-config', run);
 
@@ -26,6 +28,7 @@ async function run() {
     audience: { type: 'string', multiple: true },
     audiences: { type: 'string' },
     service: { type: 'string', multiple: true },
+    secrets: { type: 'string' },
     operator: { type: 'boolean' },
     nkeys: { type: 'boolean' },
     variables: { type: 'boolean' },
@@ -39,6 +42,7 @@ async function run() {
   const { text, logins } = await configured({
     audiences: [...(values.audience ?? []), ...listed(values.audiences)],
     services: (values.service ?? []).map(serviceOf),
+    ...(values.secrets && { secrets: values.secrets }),
     login: values.nkeys ? 'nkey' : 'password',
     operator: values.operator ?? false,
   });

@@ -1,6 +1,6 @@
 /**
  * The nats-server configuration of accounts, users and their permissions (docs/security.md, "NATS accounts"): text,
- * without a secret in it. Passwords and nkeys are read by the server from its environment, by the names given here.
+ * without a secret in it. Passwords and nkeys are variables, from the server's environment or a file of its own.
  */
 import {
   APP_PERMISSIONS,
@@ -23,6 +23,11 @@ export interface NatsConfigOptions {
   readonly services?: readonly NatsService[];
   /** Default `password`. */
   readonly login?: NatsLoginKind;
+  /**
+   * A file beside the configuration that holds the variables, all of them and nothing else, as `NAME: "value"`. A
+   * server reads it again when it is told to reload; its environment it cannot.
+   */
+  readonly secrets?: string;
   /** Whether there is a user `operator`, who may do everything in the platform's account: for the `nats` tool. */
   readonly operator?: boolean;
 }
@@ -53,7 +58,7 @@ interface User extends NatsLogin {
  * @throws ProblemError `request_invalid` for what no audience can be called
  */
 export function natsConfig(options: NatsConfigOptions = {}): NatsConfig {
-  const { audiences = [], services = [], login = 'password', operator = false } = options;
+  const { audiences = [], services = [], login = 'password', secrets, operator = false } = options;
   for (const audience of audiences) checkName('audience', audience);
   for (const { audience } of services) if (audience !== null) checkName('audience', audience);
   assertDistinct('audience', audiences);
@@ -84,6 +89,7 @@ export function natsConfig(options: NatsConfigOptions = {}): NatsConfig {
   }));
   const lines = [
     '# Accounts, users and what they may do. Made by npm run nats-config: change its options, not this.',
+    ...(secrets === undefined ? [] : [`include ${quoted(secrets)}`]),
     'accounts {',
     `  ${CORE} {`,
     '    jetstream: enabled',
