@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from '@jest/globals';
 import { natsConfig } from './nats-config.js';
 
@@ -22,6 +23,10 @@ describe('the configuration of NATS accounts', () => {
       'audience-ACME': 'NATS_PASSWORD_AUDIENCE_ACME',
       'audience-=C3=A4': 'NATS_PASSWORD_AUDIENCE__C3_A4',
     });
+  });
+
+  it('is what the manifests and docker compose have (else: npm run -s nats-config > k8s/base/nats/accounts.conf)', () => {
+    expect(readFileSync('k8s/base/nats/accounts.conf', 'utf8')).toBe(natsConfig().text);
   });
 
   it('gives JetStream to one account, and no audience anything of another', () => {
