@@ -198,6 +198,7 @@ const FORBIDDEN: Record<keyof typeof RULES, Record<string, Change>> = {
       Object.assign(m.find('HorizontalPodAutoscaler', 'gateway').spec.scaleTargetRef, { name: 'door' }),
   },
   'has a NATS that holds what the apps ask of it': {
+    'a password that is not there': (m) => container(m, 'nats').env.splice(2, 1),
     'more copies than servers': (m) => Object.assign(setting(m, 'streams'), { STREAM_REPLICAS: '5' }),
     'a server that no route leads to': (m) => Object.assign(m.workload('nats').object.spec, { replicas: 5 }),
     'one server of three': (m) => Object.assign(m.workload('nats').object.spec, { replicas: 1 }),

@@ -1,7 +1,7 @@
 /**
  * npm run manifests: renders the overlays of k8s/ to k8s/rendered/. What a change of a base does to a cluster is seen
  * in its diff, and the tests look at these files: they need no kubectl, which no package manager brings in a version
- * that reads our overlays (docs/adr/0013-rendered-manifests.md).
+ * that reads our overlays (docs/adr/0014-rendered-manifests.md).
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';

@@ -77,12 +77,7 @@ export const RULES = {
     const asked = files
       .filter((file: string) => existsSync(file))
       .flatMap((file: string) =>
-        // In quotes it is a subject, such as $JS.API.INFO.
-        [
-          ...readFileSync(file, 'utf8')
-            .replace(/"[^"]*"/g, '')
-            .matchAll(/\$([A-Z_]+)/g),
-        ].map(([, name]) => name),
+        [...readFileSync(file, 'utf8').matchAll(/: \$([A-Z_]+)/g)].map(([, name]) => name),
       );
     return [
       ...missing.map((file: string) => `nats: there is no ${file}`),

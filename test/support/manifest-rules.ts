@@ -374,15 +374,23 @@ export const RULES = {
       (sum, { max_bytes }) => sum + max_bytes,
       0,
     );
-    const config: string = manifests.find('ConfigMap', 'nats').data['nats.conf'];
+    const files: Record<string, string> = manifests.find('ConfigMap', 'nats').data;
+    const config = files['nats.conf'] ?? '';
+    const env = manifests.environment(container);
+    const asked = [
+      ...Object.values(files)
+        .join('\n')
+        .matchAll(/: \$([A-Z_]+)/g),
+    ].map(([, name]) => name ?? '');
     const [, gigabytes] = /max_file_store: (\d+)GB/.exec(config) ?? [];
     const disk = bytesOf(nats.object.spec.volumeClaimTemplates[0].spec.resources.requests.storage);
     const store = gigabytes ? Number(gigabytes) * 2 ** 30 : disk;
-    const soft = manifests.environment(container).get('GOMEMLIMIT') ?? '';
-    const routes = manifests.environment(container).get('NATS_ROUTES') ?? '';
+    const soft = env.get('GOMEMLIMIT') ?? '';
+    const routes = env.get('NATS_ROUTES') ?? '';
     const named = [...routes.matchAll(/nats-\d+\.([a-z-]+):6222/g)];
     const clustered = /^cluster \{/m.test(config);
     return [
+      ...asked.filter((name) => !env.has(name)).map((name) => `${name} is missing`),
       ...streams
         .filter(({ copies }) => copies > replicas)
         .map(({ title, copies }) => `${title}: wants ${copies} copies of ${replicas} servers`),
