@@ -64,6 +64,8 @@ export {
   type NatsIdentity,
   type NatsLink,
   type NatsSettings,
+  natsIdentity,
+  natsLogin,
   natsOptions,
   openNats,
 } from './nats.js';
