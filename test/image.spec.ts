@@ -48,7 +48,14 @@ describe('the Dockerfile', () => {
   });
 
   it('sends no secrets, no specs and no installed packages to the engine', () => {
-    for (const file of ['.env', 'node_modules/ws', '.git/config', 'apps/auth/src/auth.spec.ts', 'tools/.env'])
+    for (const file of [
+      '.env',
+      'node_modules/ws',
+      '.git/config',
+      'apps/auth/src/auth.spec.ts',
+      'tools/.env',
+      'tools/production.env',
+    ])
       expect([file, isSent(file, ignorePatterns())]).toEqual([file, false]);
   });
 
