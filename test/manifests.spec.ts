@@ -1,7 +1,9 @@
 /** k8s/: what each overlay makes of the base keeps to the rules, and each rule finds what breaks it. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from '@jest/globals';
+import { Metrics } from '@posthorn/service';
 import { parse } from 'yaml';
+import { GatewayMetrics } from '../apps/gateway/src/metrics.js';
 import { hasKubectl, manifestSources, overlays, render, renderedFile } from '../tools/manifests.mjs';
 import { RULES } from './support/manifest-rules.js';
 import { type Loose, Manifests } from './support/manifests.js';
@@ -43,6 +45,21 @@ describe('the values for the official NATS chart', () => {
       nats.env.map(({ name, value, valueFrom }: Loose) => [name, value ?? { valueFrom }]),
     );
     expect(values.container.env).toEqual(env);
+  });
+});
+
+describe('the values for prometheus-adapter', () => {
+  it('make the metric that the scaler asks for, of what the gateway measures', async () => {
+    const { rules } = parse(readFileSync('k8s/prometheus-adapter-values.yaml', 'utf8'));
+    const [{ name, metricsQuery, seriesQuery }] = rules.custom;
+    const { spec } = Manifests.parse(rendered.production).find('HorizontalPodAutoscaler', 'gateway');
+    expect(name.as).toBe(spec.metrics[0].pods.metric.name);
+    const metrics = new Metrics('gateway');
+    new GatewayMetrics(metrics, () => 0);
+    const measured = metrics.registry.getMetricsAsArray().map((metric) => metric.name);
+    const asked = `${seriesQuery} ${metricsQuery}`.match(/posthorn_\w+/g);
+    expect(asked).toHaveLength(4);
+    expect(measured).toEqual(expect.arrayContaining(asked ?? []));
   });
 });
 
@@ -168,6 +185,12 @@ const FORBIDDEN: Record<keyof typeof RULES, Record<string, Change>> = {
       policy(m, 'metrics').ingress.push({ from: [{ podSelector: {} }] });
       policy(m, 'apps-to-nats').egress.push({ to: [{ podSelector: {} }] });
     },
+  },
+  'lets those out who have something to ask there': {
+    'no way to the database': (m) => remove(m, 'NetworkPolicy', 'to-postgres'),
+    'a way for everybody': (m) => Object.assign(policy(m, 'to-postgres'), { podSelector: {} }),
+    'no way to the keys': (m) => remove(m, 'NetworkPolicy', 'to-identity-provider'),
+    'more than the keys': (m) => policy(m, 'to-identity-provider').egress[0].ports.push({ port: 80 }),
   },
   'denies by default, both ways': {
     'no such policy': (m) => remove(m, 'NetworkPolicy', 'default-deny'),

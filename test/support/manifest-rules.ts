@@ -295,6 +295,21 @@ export const RULES = {
     });
   },
 
+  'lets those out who have something to ask there': (manifests) => {
+    const inside = manifests.workloads.some(({ name }) => name === 'postgres');
+    const provider = manifests.find('ConfigMap', 'identity').data?.JWKS_URL !== undefined;
+    const expected: [port: number, from: string[]][] = [
+      [5432, inside ? [] : WITH_DATABASE],
+      [443, provider ? ['gateway', 'auth'] : []],
+      [80, []],
+    ];
+    return expected.flatMap(([port, from]) =>
+      manifests.workloads
+        .filter((one) => manifests.mayLeave(one, port) !== from.includes(one.name))
+        .map(({ name }) => `${name}: port ${port} outside`),
+    );
+  },
+
   'denies by default, both ways': (manifests) => {
     const denied = manifests
       .of('NetworkPolicy')

@@ -16,8 +16,8 @@ export interface Workload {
   readonly containers: readonly Loose[];
 }
 
-/** Whoever opens a connection: a pod of ours, or one of another namespace. */
-export type Peer = Pick<Workload, 'labels'> | { readonly namespace: string };
+/** The other end of a connection: a pod of ours, pods of another namespace, or an address that is no pod's. */
+export type Peer = Pick<Workload, 'labels'> | { readonly namespace: string } | 'outside';
 
 const WORKLOADS = ['Deployment', 'StatefulSet', 'Job'];
 
@@ -82,12 +82,18 @@ export class Manifests {
 
   /** Whether the policies let one peer open a connection to a pod. */
   mayConnect(from: Peer, to: Workload, port: number): boolean {
-    return ('namespace' in from || this.#allowed('Egress', from, to, port)) && this.admits(to, from, port);
+    const leaves = from === 'outside' || 'namespace' in from || this.#allowed('Egress', from, to, port);
+    return leaves && this.admits(to, from, port);
   }
 
   /** Whether a pod's own policies would let a peer in, if its policies let it out. */
   admits(to: Workload, from: Peer, port: number): boolean {
     return this.#allowed('Ingress', to, from, port);
+  }
+
+  /** Whether the policies let a pod open a connection to addresses outside the cluster. */
+  mayLeave(from: Workload, port: number): boolean {
+    return this.#allowed('Egress', from, 'outside', port);
   }
 
   #allowed(
@@ -119,8 +125,8 @@ export function selects(selector: Loose, labels: Readonly<Record<string, string>
   );
 }
 
-/** Blocks of addresses are outside the cluster. */
-function isPeer({ podSelector, namespaceSelector }: Loose, peer: Peer): boolean {
+function isPeer({ podSelector, namespaceSelector, ipBlock }: Loose, peer: Peer): boolean {
+  if (peer === 'outside') return ipBlock !== undefined;
   if ('namespace' in peer)
     return selects(namespaceSelector, { 'kubernetes.io/metadata.name': peer.namespace });
   return !namespaceSelector && selects(podSelector, peer.labels);
