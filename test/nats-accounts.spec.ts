@@ -164,6 +164,20 @@ describe('with accounts and permissions', () => {
   });
 });
 
+describe('a service that publishes where it may not', () => {
+  it.each([
+    ['usernotification:created', EXAMPLES['usernotification:created']],
+    ['usernotification:anything', {}],
+  ])('is told so at once: %s', async (name, payload) => {
+    const before = Date.now();
+    const publishing = shop.global.topic(name as string).publish(payload as object);
+    await expect(publishing).rejects.toThrow(/does not let this process publish there/);
+    expect(Date.now() - before).toBeLessThan(4_000);
+    const rest = { topic: name, action: 'publish', message: payload };
+    expect((await acme.service('POST', '/v1/hook', rest)).body).toMatchObject({ code: 'forbidden' });
+  });
+});
+
 describe('npm run nats-config', () => {
   const run = (...args: string[]) =>
     execFileSync(process.execPath, ['tools/nats-config.mjs', ...args], { encoding: 'utf8', stdio: 'pipe' });
