@@ -10,12 +10,12 @@ import { run, step } from './steps.mjs';
 
 const demoPage = join('apps', 'gateway', 'src', 'faces', 'demo', 'page');
 
-/** @param {{ force?: boolean }} [options] */
-export async function build({ force = false } = {}) {
+/** @param {{ force?: boolean, quiet?: boolean }} [options] quiet: nothing is printed */
+export async function build({ force = false, quiet = false } = {}) {
   if (!force && buildIsFresh()) return;
   // Taken first: what is edited while the compiler runs is not in the result.
   const hash = sourcesHash();
-  await step('build', async () => {
+  const compile = async () => {
     rmSync(join(root, 'dist'), { recursive: true, force: true });
     const nest = join(root, 'node_modules', '@nestjs', 'cli', 'bin', 'nest.js');
     // All apps and libs as one program: `nest build --all` compiles the libs once per app, and takes three times as long.
@@ -26,7 +26,8 @@ export async function build({ force = false } = {}) {
     const { bundleClient } = await import('./client-script.mjs');
     await bundleClient();
     writeFileSync(stampFile, hash);
-  });
+  };
+  await (quiet ? compile() : step('build', compile));
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -143,6 +143,8 @@ async function main() {
   timers.forEach(clearInterval);
   const left = (await Promise.all(people.map((person) => person.end()))).reduce((sum, count) => sum + count);
   if (left > 0) ledger.find(`${left} connections were left after close`);
+  // Handles that were just closed are gone a moment later.
+  for (let i = 0; i < 50 && process.getActiveResourcesInfo().length > before; i++) await sleep(50);
   const resources = process.getActiveResourcesInfo();
   if (resources.length > before) {
     ledger.find(

@@ -184,22 +184,23 @@ export class Heard {
 
   /** @param {Stored[]} stored */
   check(stored) {
-    /** @type {Map<string, number[]>} */
+    /** @type {Map<string, Stored[]>} */
     const wanted = new Map();
-    for (const { topic, number } of stored) {
-      if (!this.#wants(topic)) continue;
-      const numbers = wanted.get(topic);
-      if (numbers) numbers.push(number);
-      else wanted.set(topic, [number]);
+    for (const event of stored) {
+      if (!this.#wants(event.topic)) continue;
+      const events = wanted.get(event.topic);
+      if (events) events.push(event);
+      else wanted.set(event.topic, [event]);
     }
-    for (const [topic, numbers] of wanted) {
+    for (const [topic, events] of wanted) {
       const heard = this.#topics.get(topic) ?? [];
-      const at = numbers.findIndex((number, i) => heard[i] !== number);
-      if (at < 0 && heard.length === numbers.length) continue;
-      const missing = numbers.filter((number) => !heard.includes(number));
+      if (heard.length === events.length && events.every(({ number }, i) => heard[i] === number)) continue;
+      const had = new Set(heard);
+      const missing = events.filter(({ number }) => !had.has(number)).map(({ sequence }) => sequence);
       this.#ledger.find(
-        `${this.#who} heard ${heard.length} of ${numbers.length} of ${topic}, ${missing.length} are missing; ` +
-          `number ${at < 0 ? numbers.length : at} is the first that differs`,
+        missing.length > 0
+          ? `${this.#who} misses ${missing.length} of ${events.length} of ${topic}: ${missing.slice(0, 10)}`
+          : `${this.#who} heard ${topic} in another order, or more than once`,
       );
     }
   }

@@ -32,7 +32,7 @@ export class Link {
         connect({ host: '127.0.0.1', port: this.#target(), allowHalfOpen: true }),
       );
       this.#pairs.add(pair);
-      client.once('close', () => this.#pairs.delete(pair));
+      pair.onClose(() => this.#pairs.delete(pair));
       if (this.#stalled) pair.hold();
     });
   }
@@ -47,8 +47,9 @@ export class Link {
     return this;
   }
 
+  /** How many connections the client has open. */
   get connections() {
-    return this.#pairs.size;
+    return [...this.#pairs].filter((pair) => pair.isOpen).length;
   }
 
   reset() {
@@ -107,6 +108,16 @@ class Pair {
     this.#pass(link, server, client, false);
   }
 
+  get isOpen() {
+    return !this.#client.destroyed;
+  }
+
+  /** Calls back when both sides are closed. @param {() => void} done */
+  onClose(done) {
+    const sides = [this.#client, this.#server];
+    for (const side of sides) side.once('close', () => sides.every(({ closed }) => closed) && done());
+  }
+
   reset() {
     // Node cannot reset a socket that is shutting down.
     if (this.#client.writableEnded) this.#client.destroy();
@@ -142,13 +153,21 @@ class Pair {
     let waiting = 0;
     /** When the last byte that was taken has passed. */
     let free = 0;
+    /** What is held back, in its order. @type {{ due: number, action: () => void }[]} */
+    const queue = [];
+    const drain = () => {
+      for (let [next] = queue; next; [next] = queue) {
+        const wait = next.due - performance.now();
+        if (wait > 1) return void setTimeout(drain, wait);
+        queue.shift();
+        next.action();
+      }
+    };
     /** @param {number} bytes @param {() => void} action */
     const later = (bytes, action) => {
-      const now = performance.now();
-      free = Math.max(free, now + link.latency) + (bytes / link.rate) * 1_000;
-      // Behind what is still held back, whatever the link is like now.
-      if (free <= now + 1) action();
-      else setTimeout(action, free - now);
+      free = Math.max(free, performance.now() + link.latency) + (bytes / link.rate) * 1_000;
+      // Nothing overtakes what is held back, whatever the link is like now.
+      if (queue.push({ due: free, action }) === 1) drain();
     };
     from.setNoDelay(true);
     from.on('data', (chunk) => {

@@ -14,6 +14,7 @@ const READY_MS = 15_000;
  * @property {number} [port] default: a free one
  * @property {number} [websocketPort] opens a WebSocket listener (without TLS) there; 0 for a free port
  * @property {string} [config] further lines of configuration: accounts, limits
+ * @property {Record<string, string>} [env] further variables, for the configuration to name
  * @property {string} [name] the server's name; default "posthorn"
  * @property {{ name: string, port: number, routes: number[] }} [cluster]
  * @property {string} [removeWhenOrphaned] a directory to delete should this process die without stopping the server
@@ -40,6 +41,7 @@ export class NatsServer {
     this.websocketPort = websocketPort;
     this.monitorPort = monitorPort;
     this.url = `nats://127.0.0.1:${port}`;
+    this.logFile = join(options.dir, 'nats.log');
   }
 
   get pid() {
@@ -65,8 +67,9 @@ export class NatsServer {
     await assertPortFree(this.port, 'NATS_PORT', 'NATS');
     writeFileSync(configFile, this.#configuration());
     this.#process = new GuardedProcess(this.#binary, ['-c', configFile], {
-      logFile: join(dir, 'nats.log'),
+      logFile: this.logFile,
       stopSignal: 'SIGINT',
+      env: { ...process.env, ...this.#options.env },
       ...(this.#options.removeWhenOrphaned && {
         orphanSignal: 'SIGKILL',
         removeWhenOrphaned: this.#options.removeWhenOrphaned,

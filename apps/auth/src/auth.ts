@@ -15,26 +15,17 @@ import {
 } from '@posthorn/service';
 import { authModule } from './auth.module.js';
 import type { AuthConfig } from './config.js';
-import { StoredRevocation } from './entities.js';
-import { Revocation1800000000000 } from './migrations/1800000000000-revocation.js';
-import { ApiToken1800000500000 } from './migrations/1800000500000-api-token.js';
 import { Projection } from './projection.js';
 import { RevocationStore } from './revocation-store.js';
 import { Revoking } from './revoking.js';
+import { SCHEMA } from './schema.js';
 import { Signing } from './signing.js';
-import { StoredToken } from './tokens/stored-token.js';
 import { TokenStore } from './tokens/token-store.js';
 import { Tokens } from './tokens/tokens.js';
 
 /** How often the bucket is compared with PostgreSQL, and tried again after a failure, in ms. */
 const RECONCILE_MS = 30_000;
 const RECONCILE_RETRY_MS = 1_000;
-
-/** What is in the app's schema. */
-const CONTENT = {
-  entities: [StoredRevocation, StoredToken],
-  migrations: [Revocation1800000000000, ApiToken1800000500000],
-};
 
 /**
  * Brings the auth app up on a service: resolves when it answers calls, however long NATS and PostgreSQL keep
@@ -47,10 +38,7 @@ export async function startAuth(service: Service, config: AuthConfig): Promise<v
   const verifier = createVerifier({ ...config, issuer: config.jwtIssuer, production });
   const keys = new KeyRing(config.keySecret);
 
-  const [nats, database] = await Promise.all([
-    openNats(service, config),
-    openStore(service, config, CONTENT),
-  ]);
+  const [nats, database] = await Promise.all([openNats(service, config), openStore(service, config, SCHEMA)]);
   const store = new RevocationStore(database);
   const { streamReplicas: replicas, revocationRetention: retention } = config;
   const projection = new Projection({ nc: nats.connection, store, replicas, retention, logger });

@@ -1,4 +1,12 @@
-import { atLeastOne, type ConfigOf, duration, integer, readConfig, shared } from '@posthorn/service';
+import {
+  atLeastOne,
+  type ConfigOf,
+  duration,
+  integer,
+  natsLogin,
+  readConfig,
+  shared,
+} from '@posthorn/service';
 
 /** The auth app's environment variables. */
 export const AUTH_FIELDS = {
@@ -6,6 +14,7 @@ export const AUTH_FIELDS = {
   natsUrl: shared.natsUrl,
   natsUser: shared.natsUser,
   natsPassword: shared.natsPassword,
+  natsNkeySeed: shared.natsNkeySeed,
   natsCreds: shared.natsCreds,
   databaseUrl: shared.databaseUrl,
   databasePool: shared.databasePool,
@@ -41,5 +50,8 @@ export type AuthConfig = ConfigOf<typeof AUTH_FIELDS>;
 
 /** @throws {ConfigError} naming every variable that is missing or not acceptable. */
 export function readAuthConfig(env: NodeJS.ProcessEnv): AuthConfig {
-  return readConfig(AUTH_FIELDS, { env, rules: [atLeastOne(AUTH_FIELDS, 'jwtSecret', 'jwksUrl')] });
+  return readConfig(AUTH_FIELDS, {
+    env,
+    rules: [natsLogin, atLeastOne(AUTH_FIELDS, 'jwtSecret', 'jwksUrl')],
+  });
 }

@@ -78,7 +78,7 @@ export class Projection {
    */
   async reconcile(): Promise<void> {
     const { store, replicas, retention, logger } = this.#options;
-    const bucket = await this.#kvm.create(BUCKETS.revoked, { history: 1, replicas });
+    const bucket = await this.#kvm.create(BUCKETS.revoked, { history: 1, replicas, allow_direct: false });
     const listed = await contentOf(bucket);
     const outlived = retention === undefined ? undefined : new Date(Date.now() - retention);
     const changes = { written: 0, forgotten: 0 };

@@ -7,12 +7,13 @@ import {
   flag,
   integer,
   list,
+  natsLogin,
   readConfig,
   shared,
   url,
 } from '@posthorn/service';
 
-const { nodeEnv, port, host, natsUrl, natsUser, natsPassword, natsCreds } = shared;
+const { nodeEnv, port, host, natsUrl, natsUser, natsPassword, natsNkeySeed, natsCreds } = shared;
 const { jwtSecret, jwksUrl, jwtIssuer, keySecret, instance, courierCompat, logLevel } = shared;
 
 export const GATEWAY_FIELDS = {
@@ -22,6 +23,7 @@ export const GATEWAY_FIELDS = {
   natsUrl,
   natsUser,
   natsPassword,
+  natsNkeySeed,
   natsCreds,
   jwtSecret,
   jwksUrl,
@@ -152,7 +154,12 @@ export type GatewayConfig = ConfigOf<typeof GATEWAY_FIELDS>;
 export function readGatewayConfig(env: NodeJS.ProcessEnv): GatewayConfig {
   return readConfig(GATEWAY_FIELDS, {
     env,
-    rules: [atLeastOne(GATEWAY_FIELDS, 'jwtSecret', 'jwksUrl'), demoOutsideProduction, demoWithSecret],
+    rules: [
+      natsLogin,
+      atLeastOne(GATEWAY_FIELDS, 'jwtSecret', 'jwksUrl'),
+      demoOutsideProduction,
+      demoWithSecret,
+    ],
   });
 }
 

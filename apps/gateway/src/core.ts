@@ -3,12 +3,13 @@
  * is missing; until then every call is answered `unavailable`.
  */
 import { type Bus, JetStreamBus } from '@posthorn/bus/platform';
-import { ProblemError } from '@posthorn/contracts';
+import { appInbox, ProblemError } from '@posthorn/contracts';
 import {
   connectNats,
   createVerifier,
   KeyRing,
   type NatsLink,
+  natsIdentity,
   RevocationList,
   RpcClient,
   type Service,
@@ -63,11 +64,9 @@ export class GatewayCore {
     const { logger, health, shutdown } = service;
     const link = await connectNats({
       url: config.natsUrl,
-      user: config.natsUser,
-      password: config.natsPassword,
-      credsFile: config.natsCreds,
+      ...natsIdentity(config),
       name: 'gateway',
-      inboxPrefix: '_INBOX.gateway',
+      inboxPrefix: appInbox('gateway'),
       logger,
       health,
       signal: shutdown.signal,

@@ -1,4 +1,4 @@
-import { type ConfigOf, duration, integer, readConfig, shared } from '@posthorn/service';
+import { type ConfigOf, duration, integer, natsLogin, readConfig, shared } from '@posthorn/service';
 
 const DAY_MS = 24 * 3_600_000;
 const RETENTION_MIN = 7 * DAY_MS;
@@ -10,6 +10,7 @@ export const NOTIFIER_FIELDS = {
   natsUrl: shared.natsUrl,
   natsUser: shared.natsUser,
   natsPassword: shared.natsPassword,
+  natsNkeySeed: shared.natsNkeySeed,
   natsCreds: shared.natsCreds,
   databaseUrl: shared.databaseUrl,
   databasePool: shared.databasePool,
@@ -60,5 +61,5 @@ export type NotifierConfig = ConfigOf<typeof NOTIFIER_FIELDS>;
 
 /** @throws {ConfigError} naming every variable that is missing or not acceptable. */
 export function readNotifierConfig(env: NodeJS.ProcessEnv): NotifierConfig {
-  return readConfig(NOTIFIER_FIELDS, { env });
+  return readConfig(NOTIFIER_FIELDS, { env, rules: [natsLogin] });
 }

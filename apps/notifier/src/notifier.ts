@@ -14,7 +14,7 @@ import { InboxUpdates } from './inbox/inbox-updates.js';
 import { NotifierMetrics } from './metrics.js';
 import type { Parts } from './parts.js';
 import { startRetention } from './retention/retention.part.js';
-import { ENTITIES, MIGRATIONS } from './schema.js';
+import { SCHEMA } from './schema.js';
 import { openTimeline, startTimeline } from './timeline/timeline.part.js';
 import { startWorker } from './worker/worker.part.js';
 
@@ -25,7 +25,7 @@ import { startWorker } from './worker/worker.part.js';
 export async function startNotifier(service: Service, config: NotifierConfig): Promise<void> {
   service.health.expect('nats', 'database', 'streams', 'consumer', 'activities', 'joins', 'calls');
   const metrics = new NotifierMetrics(service.metrics);
-  const database = openStore(service, config, { entities: ENTITIES, migrations: MIGRATIONS });
+  const database = openStore(service, config, SCHEMA);
   const nats = await openNats(service, config);
   const [bus, source] = await Promise.all([openBus(service, config, nats, metrics), database]);
   const updates = new InboxUpdates({ source, bus, logger: service.logger });

@@ -7,13 +7,14 @@ import { DeadLetters1800000300000 } from './migrations/1800000300000-dead-letter
 import { Timeline1800000400000 } from './migrations/1800000400000-timeline.js';
 import { Retention1800000410000 } from './migrations/1800000410000-retention.js';
 
-export const ENTITIES = [Notification, Inbox, Community];
-
-/** In the order in which they run. */
-export const MIGRATIONS = [
-  Notifier1800000000000,
-  InboxUpdates1800000200000,
-  DeadLetters1800000300000,
-  Timeline1800000400000,
-  Retention1800000410000,
-];
+/** The migrations in the order in which they run. */
+export const SCHEMA = {
+  entities: [Notification, Inbox, Community],
+  migrations: [
+    Notifier1800000000000,
+    InboxUpdates1800000200000,
+    DeadLetters1800000300000,
+    Timeline1800000400000,
+    Retention1800000410000,
+  ],
+};

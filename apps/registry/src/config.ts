@@ -1,11 +1,12 @@
 import { STREAM_DEFAULTS } from '@posthorn/bus/platform';
-import { type ConfigOf, integer, readConfig, shared } from '@posthorn/service';
+import { type ConfigOf, integer, natsLogin, readConfig, shared } from '@posthorn/service';
 
 /** The registry's environment variables. */
 export const REGISTRY_FIELDS = {
   natsUrl: shared.natsUrl,
   natsUser: shared.natsUser,
   natsPassword: shared.natsPassword,
+  natsNkeySeed: shared.natsNkeySeed,
   natsCreds: shared.natsCreds,
   databaseUrl: shared.databaseUrl,
   databasePool: shared.databasePool,
@@ -55,5 +56,5 @@ export type RegistryConfig = ConfigOf<typeof REGISTRY_FIELDS>;
 
 /** @throws {ConfigError} naming every variable that is missing or not acceptable. */
 export function readRegistryConfig(env: NodeJS.ProcessEnv): RegistryConfig {
-  return readConfig(REGISTRY_FIELDS, { env });
+  return readConfig(REGISTRY_FIELDS, { env, rules: [natsLogin] });
 }

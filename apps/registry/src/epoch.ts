@@ -66,7 +66,7 @@ export class Epochs {
   async record(stream: string): Promise<StreamRecord> {
     const { nc, source, replicas, logger } = this.#options;
     const { streams } = await jetstreamManager(nc, { checkAPI: false });
-    const bucket = await this.#kvm.create(BUCKETS.streams, { history: 1, replicas });
+    const bucket = await this.#kvm.create(BUCKETS.streams, { history: 1, replicas, allow_direct: false });
     return withTransaction(source, async (tx) => {
       await tx.query('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [`posthorn:stream:${stream}`]);
       const recorded = await tx.findOneBy(StreamGeneration, { stream });

@@ -76,7 +76,11 @@ export class Projection {
    * one that came in between.
    */
   async rebuild(): Promise<void> {
-    const bucket = await this.#kvm.create(BUCKETS.topics, { history: 1, replicas: this.#options.replicas });
+    const bucket = await this.#kvm.create(BUCKETS.topics, {
+      history: 1,
+      replicas: this.#options.replicas,
+      allow_direct: false,
+    });
     const seen = await listing(this.#js);
     const changes = { written: 0, deleted: 0 };
     for await (const records of this.#records()) {

@@ -122,7 +122,7 @@ function caller(link: NatsLink) {
     /** What the bucket holds under a key. */
     async projected<T>(key: string, bucket: string = BUCKETS.topics): Promise<T | undefined> {
       // Direct: seen on 2.9.10, any other read of a bucket that is just being created crashes the server.
-      const entry = await (await kvm.open(bucket, { allow_direct: true })).get(key);
+      const entry = await (await kvm.open(bucket)).get(key);
       return entry?.operation === 'PUT' ? entry.json<T>() : undefined;
     },
     bucket: (name: string): Promise<KV> => kvm.open(name),

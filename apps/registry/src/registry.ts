@@ -11,12 +11,10 @@ import {
   StartError,
 } from '@posthorn/service';
 import type { RegistryConfig } from './config.js';
-import { Audience, RegisteredTopic, StreamGeneration } from './entities.js';
 import { Epochs } from './epoch.js';
-import { Registry1800000000000 } from './migrations/1800000000000-registry.js';
-import { Usage1800000100000 } from './migrations/1800000100000-usage.js';
 import { Projection } from './projection.js';
 import { registryModule } from './registry.module.js';
+import { SCHEMA } from './schema.js';
 import { Streams } from './streams.js';
 import { Usages } from './usages.js';
 
@@ -28,12 +26,6 @@ const EVERY = { epochs: 5_000, streams: 30_000, projection: 300_000, usage: 3_60
 /** The pause after a look that failed, in ms. */
 const RETRY = 5_000;
 
-/** What is in the app's schema. */
-const CONTENT = {
-  entities: [Audience, RegisteredTopic, StreamGeneration],
-  migrations: [Registry1800000000000, Usage1800000100000],
-};
-
 /**
  * Runs the registry until the service shuts down. Waits for NATS and PostgreSQL, in whatever order they come;
  * takes calls once the streams, their epochs and the projection are as they have to be.
@@ -43,7 +35,7 @@ const CONTENT = {
 export async function startRegistry(config: RegistryConfig, service: Service): Promise<void> {
   const { logger, health, shutdown } = service;
   health.expect('nats', 'database', 'streams', 'epochs', 'projection', 'calls');
-  const [nats, source] = await Promise.all([openNats(service, config), openStore(service, config, CONTENT)]);
+  const [nats, source] = await Promise.all([openNats(service, config), openStore(service, config, SCHEMA)]);
   const { connection: nc } = nats;
   const { streamMaxAge: maxAgeSeconds, streamMaxBytes: maxBytes, streamReplicas: replicas } = config;
 

@@ -19,6 +19,7 @@ export {
   type Current,
   type WaitOptions,
 } from './bus-client.js';
+export type { NatsCredentials } from './credentials.js';
 export type { Debounce } from './debounce.js';
 export type { Distinct } from './distinct.js';
 export type { By } from './member-values.js';

@@ -19,6 +19,7 @@ import {
   parseFilters,
   parseTopic,
   type Scope,
+  serviceInbox,
   type Target,
   type Topic,
   type TopicName,
@@ -26,6 +27,7 @@ import {
   type UserTopicName,
 } from '@posthorn/contracts';
 import { idOnBoth, publishOnBoth } from './both-scopes.js';
+import { loginOf, type NatsCredentials } from './credentials.js';
 import { checkDebounce, type Debounce, Debouncer } from './debounce.js';
 import { checkDistinct, type Distinct, Repeats } from './distinct.js';
 import { Claims } from './jetstream/claims.js';
@@ -64,7 +66,9 @@ export interface PubSubOptions {
    */
   readonly onError?: (error: unknown, topic: string) => void;
   readonly observer?: Partial<BusObserver>;
-  /** Anything else of the NATS client: credentials, TLS. */
+  /** Who this service is to NATS, where that has users: what it may do is then made of `source`. */
+  readonly credentials?: NatsCredentials;
+  /** Anything else of the NATS client: TLS. */
   readonly nats?: NodeConnectionOptions;
 }
 
@@ -236,6 +240,7 @@ class NatsPubSub implements PubSub {
   /** Aborted by {@link close}: calls that wait for the connection end. */
   readonly #closing = new AbortController();
   #nc: NatsConnection | undefined;
+  readonly #login: NodeConnectionOptions;
   #opened: JetStreamBus | undefined;
   /** Renewed each time the connection is lost. */
   #gate = new Gate();
@@ -248,6 +253,8 @@ class NatsPubSub implements PubSub {
     checkName('audience', options.audience);
     if (options.instance !== undefined) checkName('instance', options.instance);
     this.#options = options;
+    const inboxPrefix = serviceInbox(options.source);
+    this.#login = { ...loginOf(options.credentials), ...(inboxPrefix ? { inboxPrefix } : {}) };
     setMaxListeners(0, this.#closing.signal);
     this.#closing.signal.addEventListener('abort', () => {
       this.#gate.fail(unavailable('The connection was closed'));
@@ -347,6 +354,7 @@ class NatsPubSub implements PubSub {
           ignoreAuthErrorAbort: true,
           // A stack for each question costs more than the question.
           noAsyncTraces: true,
+          ...this.#login,
           ...nats,
         });
         if (!signal.aborted) return nc;

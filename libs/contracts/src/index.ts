@@ -22,6 +22,14 @@ export {
   messageId,
   PAYLOAD_LIMIT,
 } from './envelope.js';
+export { type NatsConfig, type NatsConfigOptions, type NatsLogin, natsConfig } from './nats-config.js';
+export {
+  appInbox,
+  NATS_APPS,
+  type NatsApp,
+  type NatsService,
+  serviceInbox,
+} from './nats-permissions.js';
 export {
   type NotificationMessage,
   type NotificationRequest,

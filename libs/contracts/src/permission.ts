@@ -105,6 +105,8 @@ export function assertPrivileged(principal: Principal, what: string): void {
 }
 
 function publishRefusal(principal: Principal, topic: Topic, scope: Scope): string | undefined {
+  // Where NATS has permissions, the notifier alone has that for them: the versions of inboxes count on it.
+  if (topic.segments[0] === 'usernotification') return 'Notifications are published by the notifier';
   if (!isPrivileged(principal)) {
     if (scope === 'local') return 'End users have no local scope';
     const access = topic.entry?.access;

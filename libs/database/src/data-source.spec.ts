@@ -9,7 +9,13 @@ import {
   PrimaryColumn,
   type QueryRunner,
 } from 'typeorm';
-import { dataSourceOptions, type OpenDatabaseOptions, openDatabase, watchDatabase } from './data-source.js';
+import {
+  dataSourceOptions,
+  migrateDatabase,
+  type OpenDatabaseOptions,
+  openDatabase,
+  watchDatabase,
+} from './data-source.js';
 import { isUnavailable } from './failure.js';
 
 @Entity('note')
@@ -124,6 +130,14 @@ describe('openDatabase', () => {
     await openNotes({ url: database.url });
     const again = await openNotes({ url: database.url });
     expect(await again.query('SELECT count(*)::int AS rows FROM note')).toEqual([{ rows: 1 }]);
+  });
+
+  it('finds everything done by a run of migrations before it', async () => {
+    await using database = await createDatabase();
+    const content = { schema: 'notes', entities: [Note], migrations: [CreateNotes1700000000000] };
+    for (const _ of ['first', 'second']) await migrateDatabase({ url: database.url, ...content });
+    const source = await openNotes({ url: database.url });
+    expect(await source.query('SELECT count(*)::int AS rows FROM note')).toEqual([{ rows: 1 }]);
   });
 
   it('rejects at once when a migration fails, and leaves nothing of it behind', async () => {

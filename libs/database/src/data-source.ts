@@ -84,17 +84,40 @@ export async function openDatabase({
   retry = (attempt) => attempt(),
   ...options
 }: OpenDatabaseOptions): Promise<DataSource> {
+  return untilReachable(retry, async () => {
+    await migrate(options);
+    return initialize(dataSourceOptions(options));
+  });
+}
+
+/**
+ * Does what {@link openDatabase} does before it connects, and no more: creates the schema when it is missing and runs
+ * the pending migrations.
+ *
+ * @throws as {@link openDatabase}
+ */
+export async function migrateDatabase({
+  retry = (attempt) => attempt(),
+  ...options
+}: OpenDatabaseOptions): Promise<void> {
+  await untilReachable(retry, () => migrate(options));
+}
+
+/** Lets `retry` see only the failures that waiting can cure. */
+async function untilReachable<T>(
+  retry: NonNullable<OpenDatabaseOptions['retry']>,
+  work: () => Promise<T>,
+): Promise<T> {
   const outcome = await retry(async () => {
     try {
-      await migrate(options);
-      return { source: await initialize(dataSourceOptions(options)) };
+      return { result: await work() };
     } catch (error) {
       if (isUnavailable(error)) throw error;
       return { error };
     }
   });
-  if (outcome.source) return outcome.source;
-  throw outcome.error;
+  if ('error' in outcome) throw outcome.error;
+  return outcome.result;
 }
 
 /**

@@ -1,11 +1,13 @@
 export {
   type DatabaseOptions,
   dataSourceOptions,
+  migrateDatabase,
   type OpenDatabaseOptions,
   openDatabase,
   type WatchDatabaseOptions,
   watchDatabase,
 } from './data-source.js';
 export { isConflict, isUnavailable } from './failure.js';
+export { MIGRATION_FIELDS, runMigrations } from './migrations.js';
 export { databaseAway, openStore, type StoreConfig } from './store.js';
 export { type TransactionOptions, withTransaction } from './transaction.js';

@@ -363,9 +363,13 @@ export const shared = {
   }),
   natsUser: text('NATS_USER', { optional: true, description: 'User for NATS, when it is not in NATS_URL' }),
   natsPassword: secret('NATS_PASSWORD', { optional: true, description: 'Password of NATS_USER' }),
+  natsNkeySeed: secret('NATS_NKEY_SEED', {
+    optional: true,
+    description: 'Seed of an nkey of a NATS user (SU…), instead of NATS_USER',
+  }),
   natsCreds: text('NATS_CREDS', {
     optional: true,
-    description: 'Path of a NATS credentials file (JWT and nkey seed)',
+    description: 'Path of a NATS credentials file (JWT and nkey seed), instead of NATS_USER',
   }),
   databaseUrl: url('DATABASE_URL', {
     schemes: ['postgres', 'postgresql'],

@@ -64,6 +64,8 @@ export {
   type NatsIdentity,
   type NatsLink,
   type NatsSettings,
+  natsIdentity,
+  natsLogin,
   natsOptions,
   openNats,
 } from './nats.js';
@@ -78,6 +80,6 @@ export {
   type RpcServerOptions,
   rpcServerOptions,
 } from './rpc.js';
-export { type Budgets, PHASES, type Phase, Shutdown, ShutdownBegan, type Step } from './shutdown.js';
+export { BUDGETS, type Budgets, PHASES, type Phase, Shutdown, ShutdownBegan, type Step } from './shutdown.js';
 export { StartError } from './start-error.js';
 export { findingsOf, validationPipe } from './validation.js';

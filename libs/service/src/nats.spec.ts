@@ -1,9 +1,10 @@
 import { EventEmitter, once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { nkeys } from '@nats-io/transport-node';
 import { freePort, startNats, startNatsCluster, type TestNats } from '@posthorn/testing';
 import { Health } from './health.js';
 import { createLogger } from './logger.js';
-import { connectNats, type NatsLink, type NatsSettings, natsOptions } from './nats.js';
+import { connectNats, type NatsLink, type NatsSettings, natsLogin, natsOptions } from './nats.js';
 
 describe('natsOptions', () => {
   it('takes user and password out of the URL', () => {
@@ -23,6 +24,31 @@ describe('natsOptions', () => {
   it('asks for TLS when the URL does', () => {
     expect(natsOptions({ url: 'tls://a:4222', name: 'x' })).toMatchObject({ tls: {} });
     expect(natsOptions({ url: 'nats://a:4222', name: 'x' })).not.toHaveProperty('tls');
+  });
+});
+
+describe('natsLogin', () => {
+  const seed = new TextDecoder().decode(nkeys.createUser().getSeed());
+
+  it.each([
+    {},
+    { natsUser: 'auth', natsPassword: 'sesame' },
+    { natsNkeySeed: seed },
+    { natsCreds: '/run/nats.creds' },
+  ])('takes one way to log in, or none: %#', (config) => {
+    expect(natsLogin(config)).toBeUndefined();
+  });
+
+  it.each([
+    ['NATS_USER', { natsPassword: 'sesame' }],
+    ['NATS_PASSWORD', { natsUser: 'auth' }],
+    ['NATS_USER and NATS_CREDS', { natsUser: 'auth', natsPassword: 'sesame', natsCreds: '/run/nats.creds' }],
+    ['NATS_NKEY_SEED and NATS_CREDS', { natsNkeySeed: seed, natsCreds: '/run/nats.creds' }],
+    ['NATS_NKEY_SEED', { natsNkeySeed: 'sesame' }],
+  ])('names %s where they do not go together, and no secret', (name, config) => {
+    const finding = natsLogin(config);
+    expect(finding).toMatchObject({ name });
+    expect(JSON.stringify(finding)).not.toMatch(`sesame|${seed}`);
   });
 });
 

@@ -4,8 +4,12 @@ import {
   credsAuthenticator,
   type NatsConnection,
   type NodeConnectionOptions,
+  nkeyAuthenticator,
+  nkeys,
 } from '@nats-io/transport-node';
+import { appInbox } from '@posthorn/contracts';
 import { type Service, waitFor } from './bootstrap.js';
+import type { ConfigFinding } from './config.js';
 import type { Health } from './health.js';
 import { type Logger, onceUntil } from './logger.js';
 
@@ -13,6 +17,8 @@ import { type Logger, onceUntil } from './logger.js';
 export interface NatsIdentity {
   readonly user?: string | undefined;
   readonly password?: string | undefined;
+  /** The seed of a user's nkey. */
+  readonly nkeySeed?: string | undefined;
   /** Path of a credentials file; read anew at each connection, so that it can be rotated. */
   readonly credsFile?: string | undefined;
 }
@@ -53,7 +59,41 @@ export interface NatsConfig {
   readonly natsUrl: string;
   readonly natsUser: string | undefined;
   readonly natsPassword: string | undefined;
+  readonly natsNkeySeed: string | undefined;
   readonly natsCreds: string | undefined;
+}
+
+/** Who a service is to NATS, as its configuration says. */
+export function natsIdentity(config: NatsConfig): NatsIdentity {
+  const { natsUser: user, natsPassword: password, natsNkeySeed: nkeySeed, natsCreds: credsFile } = config;
+  return { user, password, nkeySeed, credsFile };
+}
+
+/** A rule of every app's configuration: one way to log in to NATS, and that whole. */
+export function natsLogin(config: Partial<NatsConfig>): ConfigFinding | undefined {
+  const { natsUser, natsPassword, natsNkeySeed, natsCreds } = config;
+  const ways = Object.entries({ NATS_USER: natsUser, NATS_NKEY_SEED: natsNkeySeed, NATS_CREDS: natsCreds })
+    .filter(([, value]) => value !== undefined)
+    .map(([name]) => name);
+  if (ways.length > 1) {
+    return { name: ways.join(' and '), got: `${ways.length} ways to log in to NATS`, wants: 'one of them' };
+  }
+  if ((natsUser === undefined) !== (natsPassword === undefined)) {
+    const missing = natsUser === undefined ? 'NATS_USER' : 'NATS_PASSWORD';
+    return { name: missing, got: 'nothing', wants: 'a value: NATS_USER and NATS_PASSWORD go together' };
+  }
+  if (natsNkeySeed !== undefined && !isUserSeed(natsNkeySeed)) {
+    return { name: 'NATS_NKEY_SEED', got: 'a value (not shown)', wants: 'the seed of a user, SU…' };
+  }
+  return undefined;
+}
+
+function isUserSeed(seed: string): boolean {
+  try {
+    return nkeys.fromSeed(new TextEncoder().encode(seed)).getPublicKey().startsWith('U');
+  } catch {
+    return false;
+  }
 }
 
 /** The one connection of a service, {@link connectNats}: named after it, and closed by its shutdown. */
@@ -61,11 +101,9 @@ export async function openNats(service: Service, config: NatsConfig): Promise<Na
   const { app, instance, logger, health, shutdown } = service;
   const nats = await connectNats({
     url: config.natsUrl,
-    user: config.natsUser,
-    password: config.natsPassword,
-    credsFile: config.natsCreds,
+    ...natsIdentity(config),
     name: `${app}-${instance}`,
-    inboxPrefix: `_INBOX.${app}`,
+    inboxPrefix: appInbox(app),
     logger,
     health,
     signal: shutdown.signal,
@@ -96,7 +134,7 @@ export async function connectNats({
  * The options of every connection that a process opens. Not `waitOnFirstConnect`: it hides why the first
  * connection fails, a wrong password included, and cannot be ended; {@link waitFor} does both.
  */
-export function natsOptions({ url, name, inboxPrefix, user, password, credsFile }: NatsSettings) {
+export function natsOptions({ url, name, inboxPrefix, user, password, nkeySeed, credsFile }: NatsSettings) {
   const urls = url.split(',').map((one) => new URL(one.trim()));
   const { username, password: secret } = urls.find((one) => one.username) ?? { username: '', password: '' };
   const inUrl = secret
@@ -108,6 +146,7 @@ export function natsOptions({ url, name, inboxPrefix, user, password, credsFile 
     ...(inboxPrefix ? { inboxPrefix } : {}),
     ...(username ? inUrl : {}),
     ...(user ? { user, pass: password ?? '' } : {}),
+    ...(nkeySeed ? { authenticator: nkeyAuthenticator(new TextEncoder().encode(nkeySeed)) } : {}),
     ...(credsFile ? { authenticator: credsAuthenticator(() => readFileSync(credsFile)) } : {}),
     ...(urls.some((one) => one.protocol === 'tls:') ? { tls: {} } : {}),
     timeout: 5_000,

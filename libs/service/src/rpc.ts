@@ -58,7 +58,12 @@ export class RpcServer extends ServerNats {
   override bindEvents(connection: NatsConnection): void {
     for (const subject of this.messageHandlers.keys()) {
       const handle = this.getMessageHandler(subject) as (error: Error | null, message: Msg) => Promise<never>;
-      this.#taken.push(connection.subscribe(subject, { queue: this.#queue, callback: handle }));
+      const take = (error: Error | null, message: Msg) => {
+        // JetStream delivers a stored message wherever a consumer wants it, under the subject that it was stored on:
+        // what was published elsewhere is no call.
+        if (error || message.subject === subject) void handle(error, message);
+      };
+      this.#taken.push(connection.subscribe(subject, { queue: this.#queue, callback: take }));
     }
   }
 

@@ -8,7 +8,13 @@ export type Phase = (typeof PHASES)[number];
 /** How long each phase may take, in ms. Their sum bounds the whole shutdown. */
 export type Budgets = Readonly<Record<Phase, number>>;
 
-const BUDGETS: Budgets = { 'stop accepting': 5_000, 'finish in flight': 10_000, flush: 5_000, close: 5_000 };
+/** What each phase has where an app says nothing else. */
+export const BUDGETS: Budgets = {
+  'stop accepting': 5_000,
+  'finish in flight': 10_000,
+  flush: 5_000,
+  close: 5_000,
+};
 
 /** A step of a phase. The signal aborts when the phase's budget is over and nobody waits any longer. */
 export type Step = (signal: AbortSignal) => Promise<unknown> | unknown;

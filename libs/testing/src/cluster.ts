@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
+import { type NatsConfigOptions, natsConfig } from '@posthorn/contracts';
 import { type AppName, apps, buildIsFresh } from '../../../tools/checkout.mjs';
 import { AppProcess } from '../../../tools/embedded/app.mjs';
 import { type NatsServer, startNatsServer } from '../../../tools/embedded/nats.mjs';
@@ -17,6 +18,11 @@ export interface ClusterOptions {
   replicas?: Partial<Record<AppName, number>>;
   /** Further configuration, for all apps. */
   env?: Record<string, string>;
+  /**
+   * Gives NATS accounts and permissions: each app its own user, and users for these audiences and services
+   * (`cluster.natsLogin(user)`).
+   */
+  accounts?: Omit<NatsConfigOptions, 'login'>;
   /** Puts a link that can be cut between each process and NATS: `cluster.natsLink(process)`. */
   links?: boolean;
 }
@@ -30,6 +36,8 @@ export class Cluster {
   postgres!: PostgresServer;
   readonly #dir: string;
   readonly #options: ClusterOptions;
+  /** The password of each NATS user. */
+  readonly #passwords = new Map<string, string>();
   readonly #links = new Map<AppProcess, TcpProxy>();
 
   constructor(dir: string, options: ClusterOptions) {
@@ -41,7 +49,7 @@ export class Cluster {
   async start(): Promise<void> {
     const common = { removeWhenOrphaned: this.#dir };
     [this.nats, this.postgres] = await Promise.all([
-      startNatsServer({ ...common, dir: join(this.#dir, 'nats') }),
+      startNatsServer({ ...common, dir: join(this.#dir, 'nats'), ...this.#accounts() }),
       startPostgresServer({ ...common, dir: join(this.#dir, 'postgres'), password: secret(), fast: true }),
     ]);
     await this.postgres.ensureDatabase(DATABASE);
@@ -88,6 +96,16 @@ export class Cluster {
     return link;
   }
 
+  /**
+   * User and password for NATS: `auth`, `operator`, `service-billing`, `audience-acme`.
+   * @throws RangeError for a user that the cluster was not started with
+   */
+  natsLogin(user: string): { user: string; password: string } {
+    const password = this.#passwords.get(user);
+    if (password === undefined) throw new RangeError(`This cluster has no NATS user ${user}`);
+    return { user, password };
+  }
+
   /** A JWT that the gateways accept. */
   token(claims: TokenClaims = {}): Promise<string> {
     return signToken(this.secrets.jwt, claims);
@@ -104,6 +122,22 @@ export class Cluster {
     return Object.values(this.apps).flat();
   }
 
+  /** What the server is started with so that it has accounts. */
+  #accounts(): { config?: string; env?: Record<string, string> } {
+    if (!this.#options.accounts) return {};
+    const { text, logins } = natsConfig(this.#options.accounts);
+    for (const { user } of logins) this.#passwords.set(user, `p${secret()}`);
+    const env = logins.map(({ user, variable }) => [variable, this.natsLogin(user).password]);
+    return { config: text, env: Object.fromEntries(env) };
+  }
+
+  /** What an app logs in to NATS with. */
+  #login(name: AppName): Record<string, string> {
+    if (!this.#options.accounts) return {};
+    const { user, password } = this.natsLogin(name);
+    return { NATS_USER: user, NATS_PASSWORD: password };
+  }
+
   async #add(name: AppName, env: Record<string, string> = {}): Promise<AppProcess> {
     const port = await freePort();
     const link = this.#options.links ? await startTcpProxy(() => this.nats.port) : undefined;
@@ -116,6 +150,7 @@ export class Cluster {
         NODE_ENV: 'test',
         HOST: '127.0.0.1',
         NATS_URL: link ? `nats://127.0.0.1:${link.port}` : this.natsUrl,
+        ...this.#login(name),
         DATABASE_URL: this.databaseUrl,
         JWT_SECRET: this.secrets.jwt,
         KEY_SECRET: this.secrets.key,

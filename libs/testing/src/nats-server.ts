@@ -15,14 +15,18 @@ export type TestNats = NatsServer & AsyncDisposable;
  * Starts a server on a free loopback port, in some 30 ms.
  * @param options.websocket also listen for WebSockets; its port is `websocketPort`
  * @param options.config further lines of server configuration (accounts, limits)
+ * @param options.env variables that the configuration names
  */
-export function startNats(options: { websocket?: boolean; config?: string } = {}): Promise<TestNats> {
+export function startNats(
+  options: { websocket?: boolean; config?: string; env?: Record<string, string> } = {},
+): Promise<TestNats> {
   return startInTempDir((dir) =>
     startNatsServer({
       dir,
       removeWhenOrphaned: dir,
       ...(options.websocket && { websocketPort: 0 }),
       ...(options.config && { config: options.config }),
+      ...(options.env && { env: options.env }),
     }),
   );
 }

@@ -9,7 +9,7 @@ import type { DataSource } from 'typeorm';
 import { type Environment, startEnvironment } from '../../test/environment.js';
 import { NotifierMetrics } from '../metrics.js';
 import { Expiry } from '../retention/expiry.js';
-import { ENTITIES, MIGRATIONS } from '../schema.js';
+import { SCHEMA } from '../schema.js';
 import { external, invitationCancelled, invited, type Wanted } from '../worker/notice.js';
 import { Store } from '../worker/store.js';
 import { Writer } from '../worker/writer.js';
@@ -42,8 +42,7 @@ describe('the inbox', () => {
         await openDatabase({
           url: env.databaseUrl,
           schema: 'notifier',
-          entities: ENTITIES,
-          migrations: MIGRATIONS,
+          ...SCHEMA,
         }),
       );
     }

@@ -11,7 +11,7 @@ import { type Environment, startEnvironment } from '../../test/environment.js';
 import { InboxMarks } from '../inbox/inbox-marks.js';
 import { InboxUpdates } from '../inbox/inbox-updates.js';
 import { NotifierMetrics } from '../metrics.js';
-import { ENTITIES, MIGRATIONS } from '../schema.js';
+import { SCHEMA } from '../schema.js';
 import type { Activity } from '../timeline/activity.js';
 import { TimelineStore } from '../timeline/store.js';
 import { Timeline } from '../timeline/timeline.js';
@@ -52,9 +52,7 @@ describe('retention', () => {
     });
     for (let i = 0; i < 2; i++) {
       const url = env.databaseUrl;
-      sources.push(
-        await openDatabase({ url, schema: 'notifier', entities: ENTITIES, migrations: MIGRATIONS }),
-      );
+      sources.push(await openDatabase({ url, schema: 'notifier', ...SCHEMA }));
     }
   });
   afterEach(() => env.clear());

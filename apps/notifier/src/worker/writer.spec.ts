@@ -11,7 +11,7 @@ import { InboxReader } from '../inbox/inbox-reader.js';
 import { InboxUpdates } from '../inbox/inbox-updates.js';
 import { NotifierMetrics } from '../metrics.js';
 import { Expiry } from '../retention/expiry.js';
-import { ENTITIES, MIGRATIONS } from '../schema.js';
+import { SCHEMA } from '../schema.js';
 import { external, invitationCancelled, invited, type Wanted } from './notice.js';
 import { Store } from './store.js';
 import { eventKey, Writer } from './writer.js';
@@ -60,8 +60,7 @@ describe('the writer', () => {
         await openDatabase({
           url: env.databaseUrl,
           schema: 'notifier',
-          entities: ENTITIES,
-          migrations: MIGRATIONS,
+          ...SCHEMA,
         }),
       );
     }

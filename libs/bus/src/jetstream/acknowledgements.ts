@@ -3,7 +3,7 @@
  * client's own request makes a timer, an error with its stack and several promises for each, which was a third
  * of what a publish cost.
  */
-import { createInbox } from '@nats-io/nats-core';
+import { createInbox, PermissionViolationError } from '@nats-io/nats-core';
 import type { NatsConnectionImpl } from '@nats-io/nats-core/internal';
 import type { Msg, MsgHdrs, NatsConnection } from '@nats-io/transport-node';
 import type { InFlight } from './in-flight.js';
@@ -25,7 +25,15 @@ export class StoreRefusal extends Error {
   }
 }
 
+/** The server does not let this connection publish on a subject. */
+export class SubjectRefusal extends Error {
+  constructor() {
+    super('the server refused the subject');
+  }
+}
+
 interface Waiting {
+  readonly subject: string;
   readonly until: number;
   readonly resolve: (ack: Ack) => void;
   readonly reject: (error: Error) => void;
@@ -49,11 +57,12 @@ export class Acknowledgements {
     this.#timeout = timeout;
     this.#prefix = `${createInbox((nc as NatsConnectionImpl).options.inboxPrefix)}.`;
     inFlight.onLost((error) => this.#rejectAll(error));
+    void this.#follow();
   }
 
   /**
    * Resolves once the message is stored.
-   * @throws StoreRefusal; an Error where the connection is lost, nobody answers or no stream takes the subject
+   * @throws StoreRefusal, SubjectRefusal; an Error where the connection is lost, nobody answers or no stream takes the subject
    */
   publish(subject: string, data: Uint8Array, headers: MsgHdrs): Promise<Ack> {
     if (this.#inFlight.lost) return Promise.reject(new Error('the connection is lost'));
@@ -61,7 +70,7 @@ export class Acknowledgements {
     const token = (++this.#last).toString(36);
     return new Promise((resolve, reject) => {
       this.#nc.publish(subject, data, { headers, reply: this.#prefix + token });
-      this.#waiting.set(token, { until: performance.now() + this.#timeout, resolve, reject });
+      this.#waiting.set(token, { subject, until: performance.now() + this.#timeout, resolve, reject });
       this.#timer ??= this.#timeOut(this.#timeout);
     });
   }
@@ -103,6 +112,20 @@ export class Acknowledgements {
       }
     }, after);
     return timer.unref();
+  }
+
+  /** Nobody answers what the server did not take. Ends with the connection. */
+  async #follow(): Promise<void> {
+    for await (const status of this.#nc.status()) {
+      if (status.type !== 'error' || !(status.error instanceof PermissionViolationError)) continue;
+      const { operation, subject: refused } = status.error;
+      if (operation !== 'publish') continue;
+      for (const [token, { subject, reject }] of this.#waiting) {
+        if (subject !== refused) continue;
+        this.#waiting.delete(token);
+        reject(new SubjectRefusal());
+      }
+    }
   }
 
   #rejectAll(error: Error): void {

@@ -6,6 +6,7 @@ import { deadline, PermissionViolationError } from '@nats-io/nats-core';
 import type { MsgHdrs, NatsConnection } from '@nats-io/transport-node';
 import { ephemeralSubject, parseEphemeralSubject } from '@posthorn/contracts';
 import type { BusObserver, EphemeralHandler, EphemeralInterest } from '../port.js';
+import { SubjectRefusal } from './acknowledgements.js';
 import type { DurableParts } from './durable.js';
 import { type EventReader, isRejection } from './event-reader.js';
 import { headersOf } from './headers.js';
@@ -76,7 +77,7 @@ export class EphemeralSender {
     this.#nc.publish(subject, data, { headers });
     this.#next ??= this.#roundTrip(timeout);
     const refused = await this.#next;
-    if (refused.has(subject)) throw new Error('the server refused the subject');
+    if (refused.has(subject)) throw new SubjectRefusal();
   }
 
   /** One for all who send in the same turn: NATS keeps the order of one connection. */

@@ -12,10 +12,10 @@ export class Epochs {
   /** Resolves once the epoch of every stream with events is known. */
   async follow(nc: NatsConnection): Promise<void> {
     await new Promise<void>((resolve) => {
-      this.#follower = followBucket(nc, BUCKETS.streams, '>', (_, value) => {
+      this.#follower = followBucket(nc, BUCKETS.streams, '>', (stream, value) => {
         if (!value) return;
         const record = JSON.parse(utf8.decode(value)) as StreamRecord;
-        if (!/^[0-9a-z]{1,24}$/.test(record.epoch)) return;
+        if (record.stream !== stream || !/^[0-9a-z]{1,24}$/.test(record.epoch)) return;
         this.#epochs.set(record.stream, record.epoch);
         if (this.#epochs.has(STREAMS.global.name) && this.#epochs.has(STREAMS.local.name)) resolve();
       });

@@ -192,6 +192,8 @@ class Live implements LiveSubscription, Watched {
 
   /** Passes a copy on, keeps it for later, or says why neither. */
   #pass(msg: Msg): DropReason | undefined {
+    // JetStream delivers a stored message wherever a consumer wants it, under the subject that it was stored on.
+    if (!msg.subject.startsWith(this.#prefix)) return 'unsequenced';
     const path = msg.subject.slice(this.#prefix.length);
     const headers = headersOf(msg);
     const copy = readCopySequence(headers, this.scope, this.#storedPrefix + path);

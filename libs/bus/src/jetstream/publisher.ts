@@ -15,7 +15,7 @@ import {
   topicKey,
 } from '@posthorn/contracts';
 import type { BusObserver, Draft, Receipt } from '../port.js';
-import { type Ack, type Acknowledgements, StoreRefusal } from './acknowledgements.js';
+import { type Ack, type Acknowledgements, StoreRefusal, SubjectRefusal } from './acknowledgements.js';
 import type { EphemeralSender } from './ephemeral.js';
 import type { Epochs } from './epochs.js';
 import { checkEventId, newEventId } from './event-id.js';
@@ -206,6 +206,10 @@ function refused(cause: unknown): never {
   // The one argument that nats.js checks and we do not is the server's own limit.
   if (tooLarge || cause instanceof InvalidArgumentError) {
     throw new ProblemError('payload_too_large', 'The event is larger than the event store takes', { cause });
+  }
+  if (cause instanceof SubjectRefusal) {
+    // Permissions are configuration: whoever mends it lets what is held go on.
+    throw new ProblemError('unavailable', 'NATS does not let this process publish there', { cause });
   }
   throw new ProblemError('unavailable', 'The event store did not acknowledge the event', {
     cause,

@@ -199,12 +199,16 @@ export class TopicDirectory {
       return;
     }
     const record = JSON.parse(utf8.decode(value));
-    this.#unknown.delete(key);
+    // A record stands under its own key; an answer of JetStream that was directed here stands under any.
     if (key.endsWith('.audience') && key.split('.').length === 2) {
+      if (audienceKey((record as AudienceRecord).name) !== key) return;
       this.#audiences.set(key, record as AudienceRecord);
     } else {
+      const { audience, path } = record as TopicRecord;
+      if (topicKey(audience, path) !== key) return;
       this.#topics.set(key, { record: record as TopicRecord, check: undefined });
     }
+    this.#unknown.delete(key);
   }
 
   #isUnknown(key: string): boolean {

@@ -11,6 +11,8 @@ export interface Rule {
 }
 
 const SERVICES: Rule = { roles: ['service', 'admin'], text: 'role service or admin' };
+/** An inbox's own topics: their versions count on the one that publishes them. */
+const NOTIFIER: Rule = { roles: [], text: 'the notifier alone' };
 const MEMBERS: Rule = { roles: ['user', 'service', 'admin'], text: 'any member of the audience' };
 
 /** The topic's name with its parameter in braces: `personal.{username}`. */
@@ -40,7 +42,7 @@ export function rulesOf({ access, scopes, parameter }: CatalogueEntry): { publis
     case 'owner': {
       const where = parameter?.hidden ? `is the payload's \`${parameter.name}\`` : 'ends the name';
       const text = `the user whose \`${parameter?.owner}\` ${where}; role service or admin`;
-      return { publish: SERVICES, subscribe: { roles, text } };
+      return { publish: parameter?.hidden ? NOTIFIER : SERVICES, subscribe: { roles, text } };
     }
     case 'secret':
       return {
