@@ -98,3 +98,9 @@ export function isPassing(error: unknown): boolean {
 export function closed(): PosthornError {
   return new PosthornError('closed', 'The client is closed');
 }
+
+/** A promise that nobody has to await: its failure ends no process. Whoever awaits it is told as ever. */
+export function unheard<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
+}

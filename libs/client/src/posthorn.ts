@@ -1,5 +1,5 @@
 /** The client: what is called, and what the machine wants done. */
-import { closed, isPassing, PosthornError } from './error.js';
+import { closed, isPassing, PosthornError, unheard } from './error.js';
 import type { ServerFrame } from './frame.js';
 import { type Call, Http } from './http.js';
 import { Inbox } from './inbox.js';
@@ -155,10 +155,8 @@ export class Posthorn {
     const ready = new Promise<{ position: string | undefined }>((begun, refused) => {
       this.#listeners.set(listener, { topic, handler, options, begun, refused });
     });
-    // Whoever wants to know has a branch of its own.
-    ready.catch(() => {});
     this.#happened({ type: 'subscribe', topic, listener, since });
-    return { topic, ready, unsubscribe: () => this.#leave(listener) };
+    return { topic, ready: unheard(ready), unsubscribe: () => this.#leave(listener) };
   }
 
   /** Ends this handler's subscriptions of a topic, or without a handler all of the topic's. */
@@ -234,7 +232,7 @@ export class Posthorn {
 
   #publish(topic: string | undefined, message: object, options: PublishOptions = {}): Promise<Receipt> {
     const { id = randomId(), repeat = true } = options;
-    return new Promise((accepted, rejected) => {
+    const receipt = new Promise<Receipt>((accepted, rejected) => {
       const text = JSON.stringify(message);
       if (typeof message !== 'object' || !text?.startsWith('{')) throw invalid('message must be an object');
       const ref = String(++this.#count);
@@ -242,13 +240,14 @@ export class Posthorn {
       const bytes = new TextEncoder().encode(text + topic + id).length + FRAME;
       this.#happened({ type: 'publish', publish: { ref, topic, id, text, bytes, repeat } });
     });
+    return unheard(receipt);
   }
 
   #leave(listener: number): void {
     const each = this.#listeners.get(listener);
     if (!each) return;
     this.#listeners.delete(listener);
-    each.refused(new PosthornError('closed', `${each.topic} was unsubscribed`));
+    each.refused(new PosthornError('closed', 'Unsubscribed'));
     this.#happened({ type: 'unsubscribe', listener });
   }
 
@@ -329,7 +328,7 @@ export class Posthorn {
     const call = { method: 'GET', path: '/v1/sign', token };
     const key = this.#http.call(call, this.#hangUp.signal).then(({ body }) => {
       const { key } = (body ?? {}) as { key?: unknown };
-      if (typeof key !== 'string') throw new PosthornError('protocol', '/v1/sign answered no key');
+      if (typeof key !== 'string') throw new PosthornError('protocol', 'No key');
       return key;
     });
     this.#tell(n, key, (key) => ({ type: 'key', key }));
@@ -436,7 +435,7 @@ export class Posthorn {
   /** Calls what is not ours: its failure is told, and ends nothing. */
   #guard(call: () => unknown, ofErrors = false): void {
     const failed = (cause: unknown) => {
-      const error = new PosthornError('handler_failed', 'A handler failed', { cause });
+      const error = new PosthornError('handler_failed', 'Handler failed', { cause });
       // Where nobody listens, or who listens fails, it must not go unseen.
       if (ofErrors || this.#on.error.size === 0) console.error(error, cause);
       else this.#emit('error', error);

@@ -1,5 +1,5 @@
 /** Rooms (docs/protocols/livestorm.md, "Browser API"): events by name, in the room that the user's token names. */
-import { closed, PosthornError } from './error.js';
+import { closed, PosthornError, unheard } from './error.js';
 import { Posthorn } from './posthorn.js';
 import type { PosthornOptions, Receipt, Room, Subscription } from './types.js';
 
@@ -47,12 +47,13 @@ export class Rooms {
 
   /** Resolves once the event is stored. */
   publish(eventName: string, { data, scope = 'session' }: RoomPublish): Promise<Receipt> {
-    return new Promise((resolve, refuse) => {
+    const receipt = new Promise<Receipt>((resolve, refuse) => {
       const publish = (room: Room) =>
         resolve((this.#client as Posthorn).publish(topicOf(room, scope, eventName), data));
       if (this.#room) return publish(this.#room);
       this.#waiting.push({ publish, refuse });
     });
+    return unheard(receipt);
   }
 
   /**
@@ -81,7 +82,7 @@ export class Rooms {
   #enter(client: Posthorn, room: Room | undefined): void {
     const before = this.#room;
     if (!room) {
-      this.#refuseAll(new PosthornError('no_room', 'The token names no room'));
+      this.#refuseAll(new PosthornError('no_room', 'No room'));
       return;
     }
     const same = before?.event_id === room.event_id && before.session_id === room.session_id;

@@ -28,11 +28,11 @@ export class Tokens {
   async #ask(): Promise<string> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const tooLong = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`No token within ${PATIENCE} ms`)), PATIENCE);
+      timer = setTimeout(() => reject(new Error('Too late')), PATIENCE);
     });
     try {
       const token = await Promise.race([(async () => this.#getToken())(), tooLong]);
-      if (typeof token !== 'string' || token === '') throw new TypeError('The token is no text');
+      if (typeof token !== 'string' || token === '') throw new TypeError('No text');
       this.#token = token;
       return token;
     } catch (cause) {
