@@ -375,7 +375,8 @@ export class SimulatedClient {
   /** The connection breaks: what is on its way is lost, from some byte on. */
   #cut(pipe: Pipe, code: number): void {
     pipe.up.splice(Math.floor(this.#random() * (pipe.up.length + 1)));
-    for (const { text } of pipe.up.splice(0)) this.#reached(pipe.conn, text);
+    // One that has ended hears nothing any more.
+    for (const { text } of pipe.up.splice(0)) if (pipe.conn.alive) this.#reached(pipe.conn, text);
     pipe.down.splice(Math.floor(this.#random() * (pipe.down.length + 1)));
     this.#end(pipe, code);
   }
