@@ -66,7 +66,7 @@ export const INNER_NAMES = [
     'leaving',
     'begun',
   ],
-  ...['lags', 'held', 'start', 'epoch', 'sequence', 'floor', 'seen', 'resumeAt'],
+  ...['held', 'start', 'epoch', 'sequence', 'floor', 'seen', 'resumeAt'],
   ...['askedAt', 'leftAt', 'called', 'sent', 'notBefore', 'unanswered'],
 ];
 

@@ -120,4 +120,51 @@ describe('orders that random runs have found', () => {
       { kind: 'broadcast' },
     ]);
   });
+
+  it('I1 I2: what a topic brings from its beginning on waits for what a pattern that lives beside it had before', () => {
+    run(715078661, [
+      { kind: 'subscribe', topic: '>', rewind: false },
+      { kind: 'wait', ms: 30_000 },
+      { kind: 'publish', topic: 'a/0' },
+      { kind: 'stall', on: true },
+      { kind: 'subscribe', topic: 'a/0', rewind: true },
+      { kind: 'store', topic: 'a/0' },
+      { kind: 'subscribe', topic: '>', rewind: false },
+      { kind: 'store', topic: 'a/0' },
+      { kind: 'unsubscribe', which: 0 },
+      { kind: 'wait', ms: 1 },
+      { kind: 'wait', ms: 3_000 },
+      { kind: 'forget' },
+    ]);
+  });
+
+  it('I1 I2: so it is where the topic was asked for from no place', () => {
+    for (const seed of [19_747, 19_975]) {
+      run(seed, [
+        { kind: 'subscribe', topic: '>', rewind: false },
+        { kind: 'wait', ms: 3_000 },
+        { kind: 'stall', on: true },
+        { kind: 'subscribe', topic: 'a/0', rewind: false },
+        { kind: 'store', topic: 'a/0' },
+        { kind: 'publish', topic: 'a/0' },
+        { kind: 'store', topic: 'a/0' },
+      ]);
+    }
+  });
+
+  it('I13: of what the server has ended nothing is asked twice, though more was on its way to it', () => {
+    run(-1704806227, [
+      { kind: 'broadcast' },
+      { kind: 'subscribe', topic: 'a/0', rewind: true },
+      { kind: 'wait', ms: 3_000 },
+      { kind: 'subscribe', topic: 'a/0', rewind: true },
+      { kind: 'token ends' },
+      { kind: 'wait', ms: 20 },
+      { kind: 'cut', code: 1006 },
+      { kind: 'tokens fail', on: false },
+      { kind: 'refuse', times: 0 },
+      { kind: 'subscribe', topic: 'a/0', rewind: false },
+      { kind: 'drain' },
+    ]);
+  });
 });

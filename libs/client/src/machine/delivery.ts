@@ -19,7 +19,7 @@ export function takeSubscribed(state: State, link: Link, frame: Frame<'subscribe
     topic.begun = true;
     topic.failures = 0;
     const place = placeOf(position);
-    if (topic.since === undefined) topic.start = place;
+    if (topic.since === undefined || recovered === false) topic.start = place;
     for (const group of topic.groups) {
       const { reader } = group;
       if (reader.resumeAt === undefined) restart(reader, place, position);
@@ -28,7 +28,7 @@ export function takeSubscribed(state: State, link: Link, frame: Frame<'subscribe
       group.waiting = [];
     }
     // What came ahead of a beginning follows it; what came ahead of missed events waits for them.
-    if (topic.since === undefined) release(state, topic);
+    if (topic.since === undefined || topic.pattern) release(state, topic);
     else if (topic.held.length > 0) placeSoon(state, link);
     return;
   }
@@ -67,12 +67,10 @@ export function takeMessage(
   const begun = [...patterns, exact].filter(isBegun) as Topic[];
   for (const pattern of patterns) {
     if (!begun.some((other) => other === pattern || feeds(state, other, pattern))) continue;
-    // One that began now brings what is new while another one is still given what it missed of the same topic.
-    if (
-      (pattern.lags || !isBegun(pattern)) &&
-      begun.some((other) => other !== pattern && isFrom(other, position))
-    ) {
-      hold(state, link, pattern, info, message);
+    release(state, pattern);
+    const start = precedent(pattern, begun, info);
+    if (lacks(pattern, start)) {
+      hold(state, link, pattern, info, message, start);
       continue;
     }
     deliver(state, pattern, info, message);
@@ -96,15 +94,27 @@ export function takeBroadcast(state: State, link: Link, { id, position, message 
   deliver(state, topic, info, message);
 }
 
-export function hold(state: State, link: Link, topic: Topic, info: EventInfo, message: unknown): void {
-  topic.held.push({ info, message });
+export function hold(
+  state: State,
+  link: Link,
+  topic: Topic,
+  info: EventInfo,
+  message: unknown,
+  start?: Place,
+): void {
+  topic.held.push({ info, message, start });
   placeSoon(state, link);
   if (topic.held.length > HELD) link.spent = true;
 }
 
-/** Delivers what was held back: everything before it has come. */
-export function release(state: State, topic: Topic): void {
-  for (const { info, message } of topic.held.splice(0)) deliver(state, topic, info, message);
+/** Delivers what was held back, where everything before it has come, as a place says or the readers' own. */
+export function release(state: State, topic: Topic, upTo?: Place): void {
+  for (const each of topic.held.splice(0)) {
+    const { start } = each;
+    const isPast = start && upTo && (upTo.epoch !== start.epoch || upTo.sequence >= start.sequence);
+    if (!isPast && lacks(topic, start)) topic.held.push(each);
+    else deliver(state, topic, each.info, each.message);
+  }
 }
 
 export function deliver(state: State, topic: Topic, info: EventInfo, message: unknown): void {
@@ -123,8 +133,24 @@ function feeds(state: State, other: Topic, pattern: Topic): boolean {
   return other.groups.length > 0 || (isOnLink(state, pattern) && pattern.askedAt < other.leftAt);
 }
 
-/** Whether an event comes by a subscription that began on this connection, without a place of its own. */
-function isFrom({ since, start }: Topic, position: string | undefined): boolean {
+/**
+ * The place up to which a pattern has to be complete before it is given an event. A subscription that began on this
+ * connection without what came before brings what is new, while the pattern is still given what is older: what it
+ * missed, or what the server mends later, since each subscription of a topic is kept in order by itself.
+ */
+function precedent(pattern: Topic, begun: readonly Topic[], { topic, position }: EventInfo) {
   const place = placeOf(position);
-  return since === undefined && !!start && !!place && isBeyond(place, start);
+  let last: Place | undefined;
+  // Nor does it overtake what waits already.
+  for (const each of [...begun, ...pattern.held.filter(({ info }) => info.topic === topic)]) {
+    const { start } = each;
+    if (each === pattern || !start || !place || !isBeyond(place, start)) continue;
+    if (!last || isBeyond(start, last)) last = start;
+  }
+  return last;
+}
+
+/** Whether somebody has not had everything up to a place. */
+function lacks({ groups }: Topic, place: Place | undefined): boolean {
+  return !!place && groups.some(({ reader }) => !covers(reader, place));
 }

@@ -1,7 +1,7 @@
 /** The present connection, from its welcome to its end. */
 import { PosthornError } from '../error.js';
 import type { Frame } from '../frame.js';
-import { settle } from '../place.js';
+import { placeOf, settle } from '../place.js';
 import { abandon, attemptWith, connect, planRetry, waitForNext } from './attempts.js';
 import { release } from './delivery.js';
 import { doubt, plansPing } from './liveness.js';
@@ -97,9 +97,9 @@ export function takePong(state: State, link: Link, position: string | undefined)
       behind ||= topic.pattern || topic.held.length > 0;
       continue;
     }
-    topic.lags = false;
-    release(state, topic);
+    release(state, topic, placeOf(position));
     for (const { reader } of topic.groups) settle(reader, position);
+    behind ||= topic.held.length > 0;
   }
   if (!link.streams) plansPing(state, link, behind);
 }

@@ -12,7 +12,7 @@ const WINDOW = 128;
 export function enqueue(state: State, draft: Draft) {
   const { time: now } = state;
   if (state.publishes.size >= state.options.queueLimit) {
-    return reject(state, draft.ref, new PosthornError('queue_full', 'Too many publishes wait'));
+    return reject(state, draft.ref, new PosthornError('queue_full', 'Too many wait'));
   }
   state.publishes.set(draft.ref, {
     ...draft,
@@ -115,8 +115,8 @@ export function takeRefusal(state: State, ref: string, error: PosthornError) {
 export function expire(state: State, publish: Publish): void {
   const { unanswered, via, problem } = publish;
   if (unanswered || via) {
-    giveUp(state, publish, new PosthornError('unconfirmed', 'No answer came: it may be stored'));
-  } else giveUp(state, publish, problem ?? new PosthornError('unsent', 'No connection came'));
+    giveUp(state, publish, new PosthornError('unconfirmed', 'It may be stored'));
+  } else giveUp(state, publish, problem ?? new PosthornError('unsent', 'No connection'));
 }
 
 export function giveUp(state: State, { ref }: Publish, error: PosthornError): void {

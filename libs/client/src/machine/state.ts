@@ -44,12 +44,10 @@ export interface Topic {
   begun: boolean;
   retryAt?: number | undefined;
   failures: number;
-  /** Where it begins on the connection, if it was not asked for from a place. */
+  /** Where it begins on the connection, if not at the place that it was asked for from. */
   start?: Place | undefined;
-  /** Whether a pattern is still given what it missed. */
-  lags: boolean;
-  /** What came ahead of missed events. */
-  held: { readonly info: EventInfo; readonly message: unknown }[];
+  /** What came ahead of missed events, and the `start` up to which those go. */
+  held: { readonly info: EventInfo; readonly message: unknown; readonly start: Place | undefined }[];
 }
 
 export interface Publish extends Draft {

@@ -24,7 +24,6 @@ export function subscribe(state: State, name: string, listener: number, since: s
       ref: '',
       begun: false,
       failures: 0,
-      lags: false,
       held: [],
     };
     state.topics.set(topic.key, known);
@@ -136,7 +135,6 @@ export function ask(state: State, topic: Topic, n: number): void {
   topic.askedAt = state.count;
   topic.since = placeFor(state, topic);
   topic.start = undefined;
-  topic.lags = topic.pattern && topic.since !== undefined;
 }
 
 /**
@@ -172,7 +170,7 @@ export function takeUnsubscribed(
   if (topic.leaving === 0 && topic.groups.length === 0) state.topics.delete(topic.name.key);
   // What ends before the server comes to our own word is what that would have ended.
   if (ref !== undefined || topic.leaving > 0 || topic.asked !== link.n) return;
-  const error = link.problem ?? new PosthornError('unavailable', `${name} was ended`);
+  const error = link.problem ?? new PosthornError('unavailable', 'It was ended');
   link.problem = undefined;
   notBegun(state, topic, error);
 }

@@ -50,7 +50,7 @@ function doDueOn(state: State, link: Link) {
   if (link.lostAt !== undefined && now >= link.lostAt) {
     // Told of it late, this process stood still: what has come meanwhile is not yet read.
     if (now - link.lostAt < TIMES.doubt) {
-      link.problem ??= new PosthornError('timeout', 'The server is silent');
+      link.problem ??= new PosthornError('timeout', 'No answer');
       return hangUp(state, link);
     }
     link.lostAt = now + TIMES.doubt;
