@@ -257,11 +257,15 @@ export class Posthorn {
     this.#queue.push({ ...event, time: this.#now() });
     if (this.#busy) return;
     this.#busy = true;
-    for (let next = this.#queue.shift(); next; next = this.#queue.shift()) {
-      for (const effect of transition(this.#machine, next)) this.#perform(effect);
+    try {
+      for (let next = this.#queue.shift(); next; next = this.#queue.shift()) {
+        for (const effect of transition(this.#machine, next)) this.#perform(effect);
+      }
+    } finally {
+      // A frame that is none of Posthorn's ends its connection at most, not the client.
+      this.#busy = false;
+      this.#schedule();
     }
-    this.#busy = false;
-    this.#schedule();
   }
 
   #schedule(): void {
@@ -372,17 +376,16 @@ export class Posthorn {
     const json = `{${actionOf(topic)},"message":${text}}`;
     // A header's characters are fewer than an id's.
     const headers = { 'Idempotency-Key': id };
-    this.#call({ method: 'POST', path: '/v1/hook', json, headers }).then(
-      ({ headers }) => {
+    this.#call({ method: 'POST', path: '/v1/hook', json, headers })
+      .then(({ headers }) => {
         const given = headers.get('posthorn-event-id');
         const receipt: Receipt = {
           id: given === null ? id : decodeURIComponent(given),
           position: headers.get('posthorn-position') ?? undefined,
         };
         this.#happened({ type: 'posted', ref, receipt });
-      },
-      (error) => this.#happened({ type: 'refused', ref, error: errorOf(error) }),
-    );
+      })
+      .catch((error) => this.#happened({ type: 'refused', ref, error: errorOf(error) }));
   }
 
   /** One call, with another token where the first has ended. */
