@@ -55,7 +55,14 @@ describe('the script', () => {
   });
 
   it('sets its globals in a page, and needs nothing of Node', () => {
-    const page = createContext({ setTimeout, clearTimeout, AbortController, TextEncoder, TextDecoder });
+    const page = createContext({
+      performance,
+      setTimeout,
+      clearTimeout,
+      AbortController,
+      TextEncoder,
+      TextDecoder,
+    });
     runInContext(script, page);
     expect(Object.keys(page).sort()).toEqual(expect.arrayContaining(['Posthorn', 'PosthornError', 'PubSub']));
     expect(runInContext('typeof Posthorn + typeof PubSub.subscribe + typeof PubSub.publish', page)).toBe(

@@ -51,7 +51,7 @@ export const INNER_NAMES = [
     'problem',
     'opened',
   ],
-  ...['pingAt', 'pinged', 'lostAt', 'renewAt', 'renewing', 'comeBackIn', 'announced', 'spent'],
+  ...['pingAt', 'pinged', 'lostAt', 'renewAt', 'renewing', 'comeBackIn', 'announced', 'resumed', 'spent'],
   // A topic, its readers, a publish.
   ...[
     'wire',
@@ -67,7 +67,7 @@ export const INNER_NAMES = [
     'begun',
   ],
   ...['lags', 'held', 'start', 'epoch', 'sequence', 'floor', 'seen', 'resumeAt'],
-  ...['called', 'sent', 'notBefore', 'unanswered'],
+  ...['askedAt', 'leftAt', 'called', 'sent', 'notBefore', 'unanswered'],
 ];
 
 /** Writes the script. */
@@ -89,7 +89,7 @@ export async function bundleClient(file = scriptFile) {
     const { code } = await minify(text, {
       ecma: 2022,
       module: false,
-      compress: { passes: 3, sequences: false, reduce_vars: false },
+      compress: { passes: 3, sequences: false, reduce_vars: false, hoist_vars: true },
       mangle: true,
     });
     writeFileSync(file, `/*! @posthorn/client | Apache-2.0 */\n${code}`);

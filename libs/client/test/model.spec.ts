@@ -72,3 +72,52 @@ describe('in whatever order things happen', () => {
     hold(['stream'], 800);
   });
 });
+
+describe('orders that random runs have found', () => {
+  const run = (seed: number, steps: readonly Step[]) => {
+    const client = new SimulatedClient(seed, ['websocket']);
+    for (const one of steps) client.take(one);
+    client.calmDown();
+    client.check();
+    client.close();
+  };
+
+  it('I1 I2: what a topic that was left still brings is not delivered ahead of what a pattern missed', () => {
+    run(-950392267, [
+      { kind: 'subscribe', topic: 'a/0', rewind: true },
+      { kind: 'store', topic: 'a/0' },
+      { kind: 'wait', ms: 300 },
+      { kind: 'unsubscribe', which: 0 },
+      { kind: 'subscribe', topic: '>', rewind: true },
+      { kind: 'subscribe', topic: '>', rewind: false },
+      { kind: 'publish', topic: 'a/0' },
+      { kind: 'store', topic: 'a/0' },
+      { kind: 'subscribe', topic: 'b', rewind: false },
+    ]);
+  });
+
+  it('I3: broadcasts that were asked for from one place are had from an earlier one on another connection', () => {
+    run(-152903811, [
+      { kind: 'wait', ms: 30_000 },
+      { kind: 'broadcast' },
+      { kind: 'subscribe', topic: '__broadcast__', rewind: true },
+      { kind: 'publish', topic: 'a/0' },
+      { kind: 'broadcast' },
+      { kind: 'subscribe', topic: '__broadcast__', rewind: true },
+    ]);
+  });
+
+  it('I3: a broadcast between the question and its answer comes after the answer', () => {
+    run(1625900815, [
+      { kind: 'store', topic: 'a/0' },
+      { kind: 'wait', ms: 30_000 },
+      { kind: 'broadcast' },
+      { kind: 'subscribe', topic: '__broadcast__', rewind: false },
+      { kind: 'publish', topic: 'a/0' },
+      { kind: 'wait', ms: 300 },
+      { kind: 'subscribe', topic: '__broadcast__', rewind: true },
+      { kind: 'store', topic: 'a/0' },
+      { kind: 'broadcast' },
+    ]);
+  });
+});

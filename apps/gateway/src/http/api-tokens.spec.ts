@@ -100,6 +100,11 @@ describe('an API token', () => {
     expect(JSON.stringify(asked)).not.toContain(token.slice(-64));
   });
 
+  it('is told apart from none', async () => {
+    await expect(tokens.verify(undefined)).rejects.toThrow('Authorization: <API token> is required');
+    await expect(tokens.verify('ph_x')).rejects.toThrow('The Authorization is not an API token');
+  });
+
   it.each([
     ['nothing', () => undefined],
     ['a JWT', () => 'Bearer a.b.c'],

@@ -165,7 +165,10 @@ class Remembered<T> {
 function readToken(header: string | undefined): CheckTokenRequest {
   const [, token = '', id = '', secret = ''] = WRITTEN.exec(header ?? '') ?? [];
   if (token === '' || token !== token.toLowerCase()) {
-    throw new ProblemError('unauthorized', 'Authorization: <API token> is required');
+    throw new ProblemError(
+      'unauthorized',
+      header ? 'The Authorization is not an API token' : 'Authorization: <API token> is required',
+    );
   }
   return {
     id: id.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5'),

@@ -33,6 +33,9 @@ export interface Topic {
   /** The connection on which it is asked for, the one on which it was last, the question's number, what was asked. */
   asked: number;
   last: number;
+  /** When it was asked for, and when nobody heard it any more, as counts. */
+  askedAt: number;
+  leftAt: number;
   /** How often it was ended on that connection and the server has not said so yet. */
   leaving: number;
   ref: string;
@@ -90,6 +93,8 @@ export interface Link {
   comeBackIn?: number | undefined;
   /** Whether a broadcast has come on it. */
   announced: boolean;
+  /** Whether missed broadcasts were asked for: a connection brings them once. */
+  resumed?: boolean;
   /** Whether another one has to take its place: it cannot bring what is asked for. */
   spent: boolean;
   problem?: PosthornError | undefined;

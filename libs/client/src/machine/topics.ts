@@ -1,9 +1,8 @@
 /** Subscriptions: what is asked for on a connection, and from where. */
 import { isPassing, PosthornError } from '../error.js';
 import type { Frame } from '../frame.js';
-import { covers, isAt, newReader, type Place, placeOf, type Reader, restart } from '../place.js';
+import { covers, isAt, newReader, type Reader } from '../place.js';
 import { BROADCAST, isPattern, takes, topicName } from '../topic.js';
-import { placeSoon } from './liveness.js';
 import type { Group, Link, State, Topic } from './state.js';
 import { backoff, newRef, send } from './step.js';
 import * as TIMES from './times.js';
@@ -20,6 +19,8 @@ export function subscribe(state: State, name: string, listener: number, since: s
       asked: 0,
       last: 0,
       leaving: 0,
+      askedAt: 0,
+      leftAt: 0,
       ref: '',
       begun: false,
       failures: 0,
@@ -66,6 +67,7 @@ export function unsubscribe(state: State, listener: number): void {
     if (group.listeners.length > 0) return;
     topic.groups.splice(at, 1);
     if (topic.groups.length > 0) return;
+    topic.leftAt = ++state.count;
     if (!isOnLink(state, topic)) return void state.topics.delete(topic.name.key);
     // What is still on its way is known by it.
     if (state.link?.streams) state.restreamAt ??= state.time + TIMES.soon;
@@ -101,9 +103,12 @@ export function askAll(state: State, link: Link) {
   );
   for (const topic of due) {
     // What has come on a connection it will not bring again: another one does.
-    if (link.announced && topic.name.key === BROADCAST && oldestOf(topic.groups) !== undefined) {
-      link.spent = true;
-      return;
+    if (topic.name.key === BROADCAST && oldestOf(topic.groups) !== undefined) {
+      if (link.announced || link.resumed) {
+        link.spent = true;
+        return;
+      }
+      link.resumed = true;
     }
     // Whatever has become of what was asked before: it ends, and keeps nothing from what is asked for now.
     if (topic.last === link.n) {
@@ -128,6 +133,7 @@ export function ask(state: State, topic: Topic, n: number): void {
   topic.begun = false;
   topic.retryAt = undefined;
   topic.ref = newRef(state);
+  topic.askedAt = state.count;
   topic.since = placeFor(state, topic);
   topic.start = undefined;
   topic.lags = topic.pattern && topic.since !== undefined;
@@ -144,44 +150,11 @@ export function placeFor(state: State, topic: Topic): string | undefined {
   return oldestOf(groups);
 }
 
-export function takeSubscribed(state: State, link: Link, frame: Frame<'subscribed'>): void {
-  for (const topic of state.topics.values()) {
-    if (topic.asked !== link.n || topic.ref !== frame.ref || topic.begun) continue;
-    const { position, recovered } = frame;
-    topic.begun = true;
-    topic.failures = 0;
-    const place = placeOf(position);
-    if (topic.since === undefined) topic.start = place;
-    for (const group of topic.groups) {
-      const { reader } = group;
-      if (reader.resumeAt === undefined) restart(reader, place, position);
-      else if (recovered === false) lostHistory(state, topic, group, place, position);
-      if (group.waiting.length > 0) tellReady(state, group.waiting, reader.resumeAt);
-      group.waiting = [];
-    }
-    if (topic.held.length > 0) placeSoon(state, link);
-    return;
-  }
-}
-
-/** Tells those whose history is lost, and goes on from where the server does. */
-export function lostHistory(
-  state: State,
-  topic: Topic,
-  { reader, listeners }: Group,
-  place: Place | undefined,
-  position?: string,
-): void {
-  const { resumeAt: since } = reader;
-  if (since === undefined || (since !== topic.since && covers(reader, place))) return;
-  restart(reader, place, position);
-  state.effects.push({ do: 'gap', listeners, gap: { topic: topic.wire, since, position } });
-}
-
 export function notBegun(state: State, topic: Topic, error: PosthornError) {
   if (!isPassing(error) && error.code !== 'internal') return endTopic(state, topic, error);
   topic.asked = 0;
   topic.begun = false;
+  if (topic.name.key === BROADCAST && state.link) state.link.resumed = false;
   const wait = backoff(state, ++topic.failures);
   topic.retryAt = state.time + TIMES.backoff / 2 + wait;
   askSoon(state);

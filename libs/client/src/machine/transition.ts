@@ -7,7 +7,7 @@ import { closed } from '../error.js';
 import type { Frame, ServerFrame } from '../frame.js';
 import type { ConnectionState } from '../types.js';
 import { connect, takeKey } from './attempts.js';
-import { takeBroadcast, takeMessage } from './delivery.js';
+import { takeBroadcast, takeMessage, takeSubscribed } from './delivery.js';
 import type { Effect } from './effect.js';
 import type { Event } from './event.js';
 import {
@@ -25,7 +25,7 @@ import { isAlive } from './liveness.js';
 import { accept, enqueue, flush, reject, takeRefusal } from './publishes.js';
 import type { Link, State } from './state.js';
 import { errorOf } from './step.js';
-import { endTopic, notBegun, subscribe, takeSubscribed, takeUnsubscribed, unsubscribe } from './topics.js';
+import { endTopic, notBegun, subscribe, takeUnsubscribed, unsubscribe } from './topics.js';
 import { doDue } from './wake.js';
 
 /** What is to be done about an event, in this order. The state is changed in place. */
