@@ -67,7 +67,7 @@ export class Posthorn {
   readonly #tokens: Tokens;
   readonly #Socket: WebSocketConstructor | undefined;
   readonly #machine: State;
-  readonly #now = newClock();
+  readonly #now: () => number;
   readonly #queue: Event[] = [];
   readonly #connections = new Map<number, Connection>();
   readonly #listeners = new Map<number, Listener>();
@@ -108,6 +108,7 @@ export class Posthorn {
     if (transport !== 'stream' && Socket) transports.push('websocket');
     if (transport !== 'websocket') transports.push('stream');
     if (transports.length === 0) throw invalid('WebSocket is missing');
+    this.#now = newClock();
     this.#http = new Http(url, fetch);
     this.#tokens = new Tokens(getToken);
     this.#Socket = Socket;
