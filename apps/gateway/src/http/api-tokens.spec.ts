@@ -200,6 +200,13 @@ describe('tokens that nobody issued', () => {
     await expect(tokens.verify(issued().token, '192.0.2.2')).resolves.toBeDefined();
   });
 
+  it('count as from one address where they come from one network of IPv6', async () => {
+    const tries = Array.from({ length: 100 }, (_, i) => tokens.verify(guessed(), `2001:db8::${i}`));
+    await Promise.allSettled(tries);
+    expect(asked.length).toBeLessThan(60);
+    await expect(tokens.verify(issued().token, '2001:db8:0:1::1')).resolves.toBeDefined();
+  });
+
   it('reach auth only so fast from all addresses together', async () => {
     const tries = Array.from({ length: 1_000 }, (_, i) => tokens.verify(guessed(), `192.0.2.${i}`));
     await Promise.allSettled(tries);

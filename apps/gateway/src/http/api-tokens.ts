@@ -12,6 +12,7 @@ import {
 import { GatewayCore } from '../core.js';
 import { Bucket, tooFast } from '../session/limits.js';
 import { Buckets } from './buckets.js';
+import { networkOf } from './network.js';
 
 /** Who calls with an API token. */
 export interface ApiCaller {
@@ -134,7 +135,7 @@ export class ApiTokens {
   /** An address pays first, so that one that guesses leaves the others their share of all. */
   #limit(address: string): void {
     const now = performance.now();
-    const wait = this.#addresses.take(address, now) || this.#all.take(now);
+    const wait = this.#addresses.take(networkOf(address), now) || this.#all.take(now);
     if (wait > 0) throw tooFast(wait);
   }
 }
