@@ -316,6 +316,9 @@ describe('the demo page', () => {
     expect((await ask({ user: 'ada', room }, { 'sec-fetch-site': 'cross-site' })).body.code).toBe(
       'forbidden',
     );
+    // Over plain http from another machine, browsers say no more than the origin.
+    expect((await ask({ user: 'ada', room }, { origin: 'https://app.example' })).body.code).toBe('forbidden');
+    expect((await ask({ user: 'ada', room }, { origin: gatewayUrl() })).status).toBe(200);
     expect((await ask({ user: 'root', room: 'lobby' })).body.errors).toHaveLength(2);
     const alice = await acme.as('alice');
     expect((await alice('POST', '/demo/invitations')).body.code).toBe('forbidden');

@@ -370,11 +370,19 @@ describe('rooms', () => {
     });
   });
 
-  it('have no words for a token without one', async () => {
+  it('refuse to publish with a token that names none, and tell it to who only listens', async () => {
     const rooms = new Rooms();
     open.push(rooms);
-    rooms.connect({ url, WebSocket: Socket, getToken: () => acme.token('ann') });
-    await expect(rooms.publish('say-hello', { data: {} })).rejects.toMatchObject({ code: 'no_room' });
+    const client = rooms.connect({ url, WebSocket: Socket, getToken: () => acme.token('ann') });
+    const errors = new Collected<PosthornError>();
+    client.on('error', errors.add);
+    rooms.subscribe('say-hello', () => {});
+    const early = rooms.publish('say-hello', { data: {} });
+    await expect(early).rejects.toMatchObject({ code: 'no_room' });
+    await errors.until(1);
+    expect(errors.items).toMatchObject([{ code: 'handler_failed', cause: { code: 'no_room' } }]);
+    const late = rooms.publish('say-hello', { data: {} });
+    await expect(late).rejects.toMatchObject({ code: 'no_room' });
   });
 });
 

@@ -217,6 +217,8 @@ describe("a socket's downstream over HTTP", () => {
     ]);
     const many = upTo(129).map((n) => `many/${n}`);
     expect(await refusal(topics(...many))).toEqual([429, 'subscription_limit', undefined]);
+    const repeated = upTo(3 * 128 + 1).map(() => 'many/1');
+    expect(await refusal(topics(...repeated))).toEqual([429, 'subscription_limit', undefined]);
     await using ann = await open('ann', topics(...many.slice(1), many[1]!));
     await ann.count('subscribed', 129);
   });

@@ -22,7 +22,9 @@ if (!response.ok)
 const socket = new WebSocket(signed.url, 'posthorn.v1');
 socket.on('open', () => {
   for (const topic of topics) {
-    socket.send(JSON.stringify({ action: 'subscribe', topic, ...(values.since && { since: values.since }) }));
+    const since = values.since && { since: values.since };
+    // Errors do not say their topic, but return the ref.
+    socket.send(JSON.stringify({ action: 'subscribe', topic, ref: topic, ...since }));
   }
 });
 socket.on('message', (data) => print(JSON.parse(String(data))));
@@ -44,8 +46,8 @@ function readCommand() {
   }
 }
 
-/** @param {{ action: string, topic?: string, message?: object, [field: string]: unknown }} frame */
-function print({ action, topic = '', message, ...rest }) {
+/** @param {{ action: string, topic?: string, ref?: string, message?: object, [field: string]: unknown }} frame */
+function print({ action, ref = '', topic = ref, message, ...rest }) {
   const time = new Date().toTimeString().slice(0, 8);
   console.log(`${time}  ${action.padEnd(11)} ${topic}  ${JSON.stringify(message ?? rest)}`);
 }

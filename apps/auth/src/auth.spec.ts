@@ -274,20 +274,14 @@ describe('the auth app', () => {
     it('is stored although the bucket cannot be written, and takes effect when it can', async () => {
       await start();
       const list = await follow();
+      // Seen on 2.9.10: asking a bucket that is just being created crashes the server, so what is written is heard.
+      const key = revocationKey.token('acme', 'one');
+      const written = link.connection.subscribe(`$KV.${BUCKETS.revoked}.${key}`, { max: 1, timeout: 30_000 });
       await (await bucket()).destroy();
       const reply = await revoke({ audience: 'acme', tokenId: 'one' });
       expect(reply.effective).toBe(false);
       // The repair makes the bucket anew; this list would look for it within 15 s, so a fresh one does.
-      await expect(
-        waitFor(
-          'bucket',
-          async () => {
-            const entry = await (await bucket()).get(revocationKey.token('acme', 'one'));
-            if (!entry) throw new Error('not yet');
-          },
-          { health: new Health(), logger: service().logger, longestPause: 50 },
-        ),
-      ).resolves.toBeUndefined();
+      for await (const _ of written) break;
       expect(list.size).toBe(0);
       expect((await follow()).size).toBe(1);
     });

@@ -45,7 +45,8 @@ export const GATEWAY_FIELDS = {
   }),
   trustProxy: flag('TRUST_PROXY', {
     default: false,
-    description: 'Whether X-Forwarded-* headers come from a proxy of yours',
+    description:
+      'Whether X-Forwarded-* headers come from a proxy of yours; of several addresses the last counts, which it added',
   }),
   frameLimit: integer('FRAME_LIMIT', {
     min: 1_024,

@@ -69,7 +69,7 @@ export class Http {
    */
   async open({ method, path, token, body, json, headers, signal }: Call): Promise<Response> {
     const text = json ?? JSON.stringify(body);
-    const response = await this.#fetch(this.#base + path, {
+    const response = await this.#fetch(this.#base + path.replace(/^\/?/, '/'), {
       method,
       signal: signal ?? null,
       credentials: 'omit',

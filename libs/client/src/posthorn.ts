@@ -67,7 +67,7 @@ export class Posthorn {
   readonly #tokens: Tokens;
   readonly #Socket: WebSocketConstructor | undefined;
   readonly #machine: State;
-  readonly #now = newClock();
+  readonly #now: () => number;
   readonly #queue: Event[] = [];
   readonly #connections = new Map<number, Connection>();
   readonly #listeners = new Map<number, Listener>();
@@ -108,6 +108,7 @@ export class Posthorn {
     if (transport !== 'stream' && Socket) transports.push('websocket');
     if (transport !== 'websocket') transports.push('stream');
     if (transports.length === 0) throw invalid('WebSocket is missing');
+    this.#now = newClock();
     this.#http = new Http(url, fetch);
     this.#tokens = new Tokens(getToken);
     this.#Socket = Socket;
@@ -256,11 +257,15 @@ export class Posthorn {
     this.#queue.push({ ...event, time: this.#now() });
     if (this.#busy) return;
     this.#busy = true;
-    for (let next = this.#queue.shift(); next; next = this.#queue.shift()) {
-      for (const effect of transition(this.#machine, next)) this.#perform(effect);
+    try {
+      for (let next = this.#queue.shift(); next; next = this.#queue.shift()) {
+        for (const effect of transition(this.#machine, next)) this.#perform(effect);
+      }
+    } finally {
+      // A frame that is none of Posthorn's ends its connection at most, not the client.
+      this.#busy = false;
+      this.#schedule();
     }
-    this.#busy = false;
-    this.#schedule();
   }
 
   #schedule(): void {
@@ -371,17 +376,16 @@ export class Posthorn {
     const json = `{${actionOf(topic)},"message":${text}}`;
     // A header's characters are fewer than an id's.
     const headers = { 'Idempotency-Key': id };
-    this.#call({ method: 'POST', path: '/v1/hook', json, headers }).then(
-      ({ headers }) => {
+    this.#call({ method: 'POST', path: '/v1/hook', json, headers })
+      .then(({ headers }) => {
         const given = headers.get('posthorn-event-id');
         const receipt: Receipt = {
           id: given === null ? id : decodeURIComponent(given),
           position: headers.get('posthorn-position') ?? undefined,
         };
         this.#happened({ type: 'posted', ref, receipt });
-      },
-      (error) => this.#happened({ type: 'refused', ref, error: errorOf(error) }),
-    );
+      })
+      .catch((error) => this.#happened({ type: 'refused', ref, error: errorOf(error) }));
   }
 
   /** One call, with another token where the first has ended. */
@@ -435,7 +439,7 @@ export class Posthorn {
   /** Calls what is not ours: its failure is told, and ends nothing. */
   #guard(call: () => unknown, ofErrors = false): void {
     const failed = (cause: unknown) => {
-      const error = new PosthornError('handler_failed', 'Handler failed', { cause });
+      const error = new PosthornError('handler_failed', 'Failed', { cause });
       // Where nobody listens, or who listens fails, it must not go unseen.
       if (ofErrors || this.#on.error.size === 0) console.error(error, cause);
       else this.#emit('error', error);

@@ -40,7 +40,7 @@ export class Rooms {
     this.#client = client;
     this.#room = undefined;
     client.on('welcome', ({ room }) => {
-      if (this.#client === client) this.#enter(client, room);
+      if (this.#client === client) this.#enter(room);
     });
     return client;
   }
@@ -51,6 +51,7 @@ export class Rooms {
       const publish = (room: Room) =>
         resolve((this.#client as Posthorn).publish(topicOf(room, scope, eventName), data));
       if (this.#room) return publish(this.#room);
+      if (this.#client?.welcome) return refuse(noRoom());
       this.#waiting.push({ publish, refuse });
     });
     return unheard(receipt);
@@ -79,25 +80,27 @@ export class Rooms {
     this.#refuseAll(closed());
   }
 
-  #enter(client: Posthorn, room: Room | undefined): void {
+  #enter(room: Room | undefined): void {
     const before = this.#room;
     if (!room) {
-      this.#refuseAll(new PosthornError('no_room', 'No room'));
-      return;
+      this.#refuseAll(noRoom());
+      // A subscription has no answer to say it in: the client's `error` tells it, or the console.
+      throw noRoom();
     }
     const same = before?.event_id === room.event_id && before.session_id === room.session_id;
     this.#room = room;
     if (!same) {
       for (const subscription of this.#subscriptions) {
         for (const part of subscription.parts.splice(0)) part.unsubscribe();
-        this.#begin(subscription, room, client);
+        this.#begin(subscription, room);
       }
     }
     for (const { publish } of this.#waiting.splice(0)) publish(room);
   }
 
-  #begin(subscription: RoomSubscription, room: Room, client = this.#client as Posthorn): void {
+  #begin(subscription: RoomSubscription, room: Room): void {
     const { eventName, handler } = subscription;
+    const client = this.#client as Posthorn;
     subscription.parts = SCOPES.map((scope) =>
       client.subscribe(topicOf(room, scope, eventName), (message) => handler(message)),
     );
@@ -107,6 +110,8 @@ export class Rooms {
     for (const { refuse } of this.#waiting.splice(0)) refuse(error);
   }
 }
+
+const noRoom = () => new PosthornError('no_room', 'No room');
 
 const SCOPES: readonly RoomScope[] = ['session', 'event', 'organization'];
 

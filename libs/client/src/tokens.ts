@@ -36,7 +36,7 @@ export class Tokens {
       this.#token = token;
       return token;
     } catch (cause) {
-      throw new PosthornError('token_failed', 'getToken failed', { cause });
+      throw new PosthornError('token_failed', 'No token', { cause });
     } finally {
       clearTimeout(timer);
     }

@@ -64,7 +64,7 @@ export function openStream(
       signal: abort.signal,
     });
     const reader = response.body?.getReader();
-    if (!reader) throw new PosthornError('protocol', 'fetch gives no stream');
+    if (!reader) throw new PosthornError('protocol', 'No stream');
     const decoder = new TextDecoder();
     const lines = new Lines((data) => {
       const frame = parseFrame(data);

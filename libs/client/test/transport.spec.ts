@@ -1,5 +1,6 @@
 import { describe, expect, it, jest } from '@jest/globals';
 import fc from 'fast-check';
+import { Posthorn } from '../src/index.js';
 import { Tokens } from '../src/tokens.js';
 import { Lines } from '../src/transport.js';
 
@@ -42,4 +43,60 @@ describe('tokens', () => {
       jest.useRealTimers();
     }
   });
+});
+
+/** A client on streams of `frames`, one after the other, with a gateway that answers anything else with `answer`. */
+function clientOf(frames: readonly string[][], answer: () => Response, asked: string[] = []): Posthorn {
+  const streams = frames.map((each) => each.map((frame) => `data: ${frame}\n\n`).join(''));
+  return new Posthorn({
+    url: 'https://events.example/',
+    getToken: () => 't',
+    transport: 'stream',
+    fetch: async (url, init) => {
+      asked.push(String(url));
+      if (!String(url).endsWith('/v1/stream')) return answer();
+      const text = streams.shift();
+      const body = new ReadableStream({
+        start(stream) {
+          if (text) stream.enqueue(new TextEncoder().encode(text));
+          init?.signal?.addEventListener('abort', () => stream.error(new Error('aborted')));
+        },
+      });
+      return new Response(body);
+    },
+  });
+}
+
+const WELCOME = '{"action":"welcome","connection":"c","audience":"a","expires":null}';
+
+describe('answers that are none of Posthorn', () => {
+  it('do not end the client: after a frame that is none it connects anew', async () => {
+    const client = clientOf([[WELCOME, '{"action":"message"}'], [WELCOME]], () => new Response('{}'));
+    let welcomes = 0;
+    await new Promise<void>((again) => {
+      client.on('welcome', () => ++welcomes === 2 && again());
+      client.on('error', () => {});
+    });
+    client.close();
+    expect(client.state).toEqual({ status: 'closed' });
+  });
+
+  it('leave no publish without an end', async () => {
+    const headers = { 'posthorn-event-id': '%' };
+    const client = clientOf([[WELCOME]], () => new Response('', { headers }));
+    await expect(client.publish('a', {}, { repeat: false })).rejects.toMatchObject({ code: 'unconfirmed' });
+    client.close();
+  });
+});
+
+it('calls go to the gateway, however their path begins', async () => {
+  const asked: string[] = [];
+  const client = clientOf([[WELCOME]], () => new Response('{}'), asked);
+  await client.request('GET', 'v1/topic');
+  await client.request('GET', '.example.org/v1/topic');
+  await client.request('GET', '@example.org');
+  client.close();
+  expect(asked.filter((url) => !url.endsWith('/v1/stream'))).toEqual(
+    ['v1/topic', '.example.org/v1/topic', '@example.org'].map((path) => `https://events.example/${path}`),
+  );
 });

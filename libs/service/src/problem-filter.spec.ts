@@ -113,6 +113,15 @@ describe('ProblemFilter', () => {
     });
   });
 
+  it('names a member that is not known, where the call takes no others', async () => {
+    const body = { nmae: 'a', name: 'a', limits: { retention: 1 } };
+    const strict = validationPipe({ forbidNonWhitelisted: true });
+    await expect(strict.transform(body, { type: 'body', metatype: Topic })).rejects.toMatchObject({
+      code: 'request_invalid',
+      errors: [{ path: '/nmae', message: 'nmae is not known' }],
+    });
+  });
+
   it.each([
     ['malformed JSON', '{"name":', 'application/json', 422, 'request_invalid'],
     ['a content type that nobody reads', '<a/>', 'application/xml', 422, 'request_invalid'],

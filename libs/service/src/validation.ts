@@ -8,7 +8,10 @@ import { type Finding, ProblemError } from '@posthorn/contracts';
 export function findingsOf(errors: readonly ValidationError[], parent = ''): Finding[] {
   return errors.flatMap(({ property, constraints = {}, children = [] }) => {
     const path = `${parent}/${property.replaceAll('~', '~0').replaceAll('/', '~1')}`;
-    const own = Object.values(constraints).map((message) => ({ path, message }));
+    const own = Object.entries(constraints).map(([name, message]) => ({
+      path,
+      message: name === 'whitelistValidation' ? `${property} is not known` : message,
+    }));
     return [...own, ...findingsOf(children, path)];
   });
 }

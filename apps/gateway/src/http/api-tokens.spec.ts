@@ -100,6 +100,11 @@ describe('an API token', () => {
     expect(JSON.stringify(asked)).not.toContain(token.slice(-64));
   });
 
+  it('is told apart from none', async () => {
+    await expect(tokens.verify(undefined)).rejects.toThrow('Authorization: <API token> is required');
+    await expect(tokens.verify('ph_x')).rejects.toThrow('The Authorization is not an API token');
+  });
+
   it.each([
     ['nothing', () => undefined],
     ['a JWT', () => 'Bearer a.b.c'],
@@ -193,6 +198,13 @@ describe('tokens that nobody issued', () => {
     later += 61_000;
     await expect(tokens.verify(token, '192.0.2.1')).resolves.toMatchObject({ tokenId: id });
     await expect(tokens.verify(issued().token, '192.0.2.2')).resolves.toBeDefined();
+  });
+
+  it('count as from one address where they come from one network of IPv6', async () => {
+    const tries = Array.from({ length: 100 }, (_, i) => tokens.verify(guessed(), `2001:db8::${i}`));
+    await Promise.allSettled(tries);
+    expect(asked.length).toBeLessThan(60);
+    await expect(tokens.verify(issued().token, '2001:db8:0:1::1')).resolves.toBeDefined();
   });
 
   it('reach auth only so fast from all addresses together', async () => {

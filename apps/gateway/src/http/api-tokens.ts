@@ -12,6 +12,7 @@ import {
 import { GatewayCore } from '../core.js';
 import { Bucket, tooFast } from '../session/limits.js';
 import { Buckets } from './buckets.js';
+import { networkOf } from './network.js';
 
 /** Who calls with an API token. */
 export interface ApiCaller {
@@ -134,7 +135,7 @@ export class ApiTokens {
   /** An address pays first, so that one that guesses leaves the others their share of all. */
   #limit(address: string): void {
     const now = performance.now();
-    const wait = this.#addresses.take(address, now) || this.#all.take(now);
+    const wait = this.#addresses.take(networkOf(address), now) || this.#all.take(now);
     if (wait > 0) throw tooFast(wait);
   }
 }
@@ -164,7 +165,10 @@ class Remembered<T> {
 function readToken(header: string | undefined): CheckTokenRequest {
   const [, token = '', id = '', secret = ''] = WRITTEN.exec(header ?? '') ?? [];
   if (token === '' || token !== token.toLowerCase()) {
-    throw new ProblemError('unauthorized', 'Authorization: <API token> is required');
+    throw new ProblemError(
+      'unauthorized',
+      header ? 'The Authorization is not an API token' : 'Authorization: <API token> is required',
+    );
   }
   return {
     id: id.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5'),

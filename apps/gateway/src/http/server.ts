@@ -19,7 +19,8 @@ const IDLE_TIMEOUT = 120_000;
 export function createAdapter({ config, metrics, service }: GatewayCore): FastifyAdapter {
   const adapter = new FastifyAdapter({
     bodyLimit: BODY_LIMIT,
-    trustProxy: config.trustProxy,
+    // One hop: of several addresses all but the last are what the caller said.
+    trustProxy: config.trustProxy && ((_, hop) => hop === 0),
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     requestTimeout: REQUEST_TIMEOUT,

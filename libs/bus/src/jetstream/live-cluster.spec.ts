@@ -189,7 +189,7 @@ describe('in a cluster under load', () => {
         const sequences = heard.items.filter((event) => event.path === path).map((e) => e.position.sequence);
         expect(sequences).toEqual(stored.get(path));
       }
-      expect(heard.items.length).toBeGreaterThan(100);
+      expect(heard.items.length).toBeGreaterThan(20);
     }
     expect(buses[2]!.seen.repaired).toBeGreaterThan(0);
   }, 180_000);

@@ -139,7 +139,7 @@ export function takeGone(state: State, n: number, code: number) {
   const { attempt, link } = state;
   if (attempt?.n === n) {
     const refused = code === 4401 ? 'unauthorized' : 'network';
-    const error = attempt.problem ?? new PosthornError(refused, `Refused (${code})`);
+    const error = attempt.problem ?? new PosthornError(refused, 'Refused');
     return abandon(state, attempt, error, code);
   }
   if (link?.n === n) lose(state, link, code);

@@ -38,7 +38,7 @@ export function doDue(state: State): void {
   if (attempt && now >= attempt.by) {
     state.effects.push({ do: 'drop', n: attempt.n });
     const code = attempt.step === 'token' ? 'token_failed' : 'timeout';
-    abandon(state, attempt, new PosthornError(code, `No answer (${attempt.step})`));
+    abandon(state, attempt, new PosthornError(code, 'No answer'));
   }
   if (link && state.link === link) doDueOn(state, link);
   if (state.retryAt !== undefined && now >= state.retryAt && !state.attempt) connect(state);

@@ -1,4 +1,5 @@
 /** The page, and the few calls that a team's own server would have beside it. */
+import type { IncomingHttpHeaders } from 'node:http';
 import { Body, Controller, Get, Headers, HttpCode, Ip, Param, Post, Res, UseGuards } from '@nestjs/common';
 import { type Principal, ProblemError, parseTopic } from '@posthorn/contracts';
 import type { FastifyReply } from 'fastify';
@@ -7,6 +8,7 @@ import { GatewayCore } from '../../core.js';
 import { objectBody } from '../../http/body.js';
 import { Buckets } from '../../http/buckets.js';
 import { Caller, CallerGuard } from '../../http/caller.js';
+import { networkOf } from '../../http/network.js';
 import { idempotencyKeyOf } from '../../http/publish-headers.js';
 import { tooFast } from '../../session/limits.js';
 import { DemoFiles } from './demo-files.js';
@@ -54,14 +56,14 @@ export class DemoController {
   async token(
     @Body() body: unknown,
     @Ip() address: string,
-    @Headers('sec-fetch-site') site: string | undefined,
+    @Headers() headers: IncomingHttpHeaders,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<{ token: string }> {
     // Whatever ALLOWED_ORIGINS says: other pages have no business here.
-    if (site !== undefined && site !== 'same-origin') {
+    if (!isOwnPage(headers)) {
       throw new ProblemError('forbidden', 'Tokens of the demo are for its own page');
     }
-    take(this.#tokens, address);
+    take(this.#tokens, networkOf(address));
     const visitor = parseVisitor(objectBody(body));
     reply.header('cache-control', 'no-store');
     return { token: await this.people.token(visitor) };
@@ -86,6 +88,12 @@ export class DemoController {
     });
     return { id };
   }
+}
+
+/** Browsers say it outright where the page came over https or from this machine; else they tell its origin. */
+function isOwnPage({ 'sec-fetch-site': site, origin, host }: IncomingHttpHeaders): boolean {
+  if (site !== undefined) return site === 'same-origin';
+  return origin === undefined || origin === `http://${host}` || origin === `https://${host}`;
 }
 
 function take(buckets: Buckets, key: string): void {

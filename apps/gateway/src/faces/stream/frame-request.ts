@@ -41,6 +41,8 @@ export function framesOf(body: unknown, principal: Principal, limit: number): re
     frames.push({ action: 'subscribe', topic: BROADCAST, since: broadcasts, ref: BROADCAST });
   } else if (broadcasts !== undefined) errors.push({ path: '/broadcasts', message: NO_PLACE });
   if (!Array.isArray(subscriptions)) errors.push({ path: '/subscriptions', message: 'must be a list' });
+  // However many of them name the same: each is a frame to take.
+  else if (subscriptions.length > ROOM_SCOPES.length * limit) throw tooMany(limit);
   else {
     for (const [i, member] of subscriptions.entries()) {
       const path = `/subscriptions/${i}`;
@@ -52,13 +54,15 @@ export function framesOf(body: unknown, principal: Principal, limit: number): re
   if (errors.length > 0) {
     throw new ProblemError('request_invalid', 'The body does not have the expected form', { errors });
   }
-  if (countOf(frames, principal, limit) > limit) {
-    throw new ProblemError('subscription_limit', `A stream may have ${limit} subscriptions`);
-  }
+  if (countOf(frames, principal, limit) > limit) throw tooMany(limit);
   return frames;
 }
 
 const NO_PLACE = 'must be a position or cursor as the server gave it';
+
+function tooMany(limit: number): ProblemError {
+  return new ProblemError('subscription_limit', `A stream may have ${limit} subscriptions`);
+}
 
 /** As the connection will count them; what is no name is refused by and by. Counted no further than has to be. */
 function countOf(frames: readonly Subscribe[], principal: Principal, limit: number): number {
