@@ -85,7 +85,8 @@ export class Rooms {
     if (!room) {
       this.#refuseAll(noRoom());
       // A subscription has no answer to say it in: the client's `error` tells it, or the console.
-      throw noRoom();
+      if (this.#subscriptions.size) throw noRoom();
+      return;
     }
     const same = before?.event_id === room.event_id && before.session_id === room.session_id;
     this.#room = room;
