@@ -231,17 +231,21 @@ describe('tokens', () => {
       'ann',
       {},
       {
-        getToken: () => acme.token('ann', { exp: seconds() + 3, jti: `t${asked++}` }),
+        getToken: () => acme.token('ann', { exp: seconds() + 5, jti: `t${asked++}` }),
       },
     );
     await welcomes.until(2);
     expect(new Set(welcomes.items.map(({ connection }) => connection)).size).toBe(1);
     expect(asked).toBe(2);
     expect(errors.items).toEqual([]);
-    // One that hands out the same token to its end.
-    const exp = seconds() + 2;
-    const tokens = [await acme.token('bob', { exp }), await acme.token('bob')];
-    const late = connect('bob', {}, { getToken: () => tokens[seconds() < exp ? 0 : 1]! });
+    // One that hands out the same token until the gateway has ended its connection: while that stands, a token that is
+    // given in the moment of the old one's end still renews it in place.
+    const tokens = [await acme.token('bob', { exp: seconds() + 2 }), await acme.token('bob')];
+    let ended = false;
+    const late = connect('bob', {}, { getToken: () => tokens[ended ? 1 : 0]! });
+    late.client.on('state', ({ status }) => {
+      ended ||= late.welcomes.items.length > 0 && status !== 'connected';
+    });
     await late.welcomes.until((all) => new Set(all.map(({ connection }) => connection)).size === 2);
   });
 
