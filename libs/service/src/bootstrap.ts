@@ -77,7 +77,7 @@ export interface Service {
 export function createService({ app, instance, logLevel, budgets }: ServiceOptions): Service {
   const logger = createLogger({ app, instance, level: logLevel });
   const metrics = new Metrics(app);
-  const health = new Health();
+  const health = new Health().expose(metrics);
   const shutdown = new Shutdown({ logger, health, budgets });
   shutdown.listen();
   return {

@@ -12,6 +12,7 @@ import { type Service, waitFor } from './bootstrap.js';
 import type { ConfigFinding } from './config.js';
 import type { Health } from './health.js';
 import { type Logger, onceUntil } from './logger.js';
+import { NatsMetrics } from './nats-metrics.js';
 
 /** Who we are to NATS, when the URL does not say it. */
 export interface NatsIdentity {
@@ -37,6 +38,7 @@ export interface NatsSettings extends NatsIdentity {
 export interface NatsContext {
   readonly logger: Logger;
   readonly health: Health;
+  readonly metrics?: NatsMetrics;
   /** Ends the waiting for the first connection. */
   readonly signal?: AbortSignal;
 }
@@ -98,7 +100,7 @@ function isUserSeed(seed: string): boolean {
 
 /** The one connection of a service, {@link connectNats}: named after it, and closed by its shutdown. */
 export async function openNats(service: Service, config: NatsConfig): Promise<NatsLink> {
-  const { app, instance, logger, health, shutdown } = service;
+  const { app, instance, logger, health, metrics, shutdown } = service;
   const nats = await connectNats({
     url: config.natsUrl,
     ...natsIdentity(config),
@@ -106,6 +108,7 @@ export async function openNats(service: Service, config: NatsConfig): Promise<Na
     inboxPrefix: appInbox(app),
     logger,
     health,
+    metrics: new NatsMetrics(metrics),
     signal: shutdown.signal,
   });
   shutdown.on('close', 'nats', () => nats.close());
@@ -119,6 +122,7 @@ export async function openNats(service: Service, config: NatsConfig): Promise<Na
 export async function connectNats({
   logger,
   health,
+  metrics,
   signal,
   ...settings
 }: NatsSettings & NatsContext): Promise<NatsLink> {
@@ -127,7 +131,9 @@ export async function connectNats({
   // Servers that did not answer the first time were taken out of the pool: they may be the ones to fail over to.
   const known = connection.getServers().map(({ listen }) => listen);
   connection.setServers([...new Set([...known, ...options.servers.map(withoutScheme)])]);
-  return follow(connection, settings.inboxPrefix, logger, health);
+  const link = follow(connection, settings.inboxPrefix, { logger, health, metrics });
+  metrics?.follow(connection, () => link.isConnected());
+  return link;
 }
 
 /**
@@ -171,8 +177,7 @@ function withoutScheme(server: string): string {
 function follow(
   connection: NatsConnection,
   inboxPrefix: string | undefined,
-  logger: Logger,
-  health: Health,
+  { logger, health, metrics }: Pick<NatsContext, 'logger' | 'health'> & { metrics: NatsMetrics | undefined },
 ): NatsLink {
   const listeners = new Set<(connected: boolean) => void>();
   const lost = onceUntil(logger, { begins: 'NATS connection lost', ends: 'NATS connection is back' });
@@ -190,17 +195,23 @@ function follow(
     for await (const status of connection.status()) {
       switch (status.type) {
         case 'disconnect':
-          if (!closing) lost.begin({ server: status.server });
+          if (!closing) {
+            lost.begin({ server: status.server });
+            metrics?.lost.inc();
+          }
           turn(false, 'disconnected');
           break;
         case 'reconnect':
           lost.end({ server: status.server });
+          metrics?.reconnects.inc();
           turn(true);
           break;
         case 'error':
           logger.error({ err: status.error }, 'NATS reported an error');
+          metrics?.errors.inc();
           break;
         case 'slowConsumer':
+          metrics?.slow.inc();
           logger.warn({ pending: status.pending }, 'NATS subscription is falling behind');
           break;
         case 'ldm':
