@@ -15,6 +15,7 @@ import {
 } from '@posthorn/service';
 import { authModule } from './auth.module.js';
 import type { AuthConfig } from './config.js';
+import { AuthMetrics } from './metrics.js';
 import { Projection } from './projection.js';
 import { RevocationStore } from './revocation-store.js';
 import { Revoking } from './revoking.js';
@@ -32,11 +33,13 @@ const RECONCILE_RETRY_MS = 1_000;
  * it waiting, and in whichever order they come. The service's shutdown ends it.
  */
 export async function startAuth(service: Service, config: AuthConfig): Promise<void> {
-  const { health, logger, metrics, shutdown } = service;
+  const { health, logger, shutdown } = service;
   health.expect('nats', 'database', 'revocations', 'calls');
   const production = config.nodeEnv === 'production' && !config.courierCompat;
   const verifier = createVerifier({ ...config, issuer: config.jwtIssuer, production });
   const keys = new KeyRing(config.keySecret);
+  let inForce = () => 0;
+  const metrics = new AuthMetrics(service.metrics, () => inForce());
 
   const [nats, database] = await Promise.all([openNats(service, config), openStore(service, config, SCHEMA)]);
   const store = new RevocationStore(database);
@@ -47,7 +50,7 @@ export async function startAuth(service: Service, config: AuthConfig): Promise<v
     await projection.reconcile();
     return RevocationList.load(nats, { logger });
   });
-  metrics.gauge('auth_revocations', 'Revocations in force', () => revocations.size);
+  inForce = () => revocations.size;
   shutdown.on('finish in flight', 'revocation list', () => revocations.close());
 
   const reconciling = keepUp('revocations', service, {
@@ -63,16 +66,12 @@ export async function startAuth(service: Service, config: AuthConfig): Promise<v
     return reconciling.stop();
   });
 
-  const sealed = metrics.counters('auth_keys_total', 'Keys handed out', {
-    socket: { purpose: 'socket' },
-    stream: { purpose: 'stream' },
-  });
   const longSocketKeys = config.courierCompat;
   const app = await NestFactory.createMicroservice<MicroserviceOptions>(
     authModule({
-      signing: new Signing({ verifier, keys, revocations, longSocketKeys, sealed }),
+      signing: new Signing({ verifier, keys, revocations, longSocketKeys, sealed: metrics.keys }),
       revoking: new Revoking({ source: database, store, projection }),
-      tokens: new Tokens(new TokenStore(database), logger),
+      tokens: new Tokens(new TokenStore(database), metrics, logger),
     }),
     { ...rpcServerOptions({ nats, app: 'auth' }), logger: nestLogger(logger) },
   );

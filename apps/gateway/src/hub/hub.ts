@@ -5,6 +5,7 @@
 import type { BusEvent } from '@posthorn/bus';
 import type { Bus } from '@posthorn/bus/platform';
 import type { Cursor, Position, ProblemError, Topic } from '@posthorn/contracts';
+import type { Tally } from '@posthorn/service';
 import { type Beginning, CatchUp, Readings, type ResumeOutcome } from './catch-up.js';
 import { type Encoding, Feed, type Listener, type Watcher } from './feed.js';
 import { Follow, type FollowOptions } from './follow.js';
@@ -77,6 +78,8 @@ export interface HubOptions {
   readonly retention: (audience: string, filter: string) => number | undefined;
   /** Counts resumptions of filters. */
   readonly resumed: (outcome: ResumeOutcome) => void;
+  /** Counts events of single topics handed to connections; who watches counts by himself. */
+  readonly delivered: Tally;
   /** Counts pages that polls have read from the store. */
   readonly pageRead: () => void;
 }
@@ -91,18 +94,20 @@ export class Hub {
   readonly #retention: HubOptions['retention'];
   readonly #resumed: HubOptions['resumed'];
   readonly #pageRead: HubOptions['pageRead'];
+  readonly #delivered: Tally;
   readonly #feeds = new Map<string, Feed>();
   readonly #budget = new WindowBudget();
   readonly #readings = new WeakMap<Sink, Readings>();
   readonly #lingering = new Lingering();
   #sweeper: NodeJS.Timeout | undefined;
 
-  constructor({ bus, turn, retention, resumed, pageRead }: HubOptions) {
+  constructor({ bus, turn, retention, resumed, delivered, pageRead }: HubOptions) {
     this.turn = turn;
     this.#bus = bus;
     this.#retention = retention;
     this.#resumed = resumed;
     this.#pageRead = pageRead;
+    this.#delivered = delivered;
   }
 
   /** How many filters are followed now. */
@@ -201,6 +206,7 @@ export class Hub {
       turn: this.turn,
       budget,
       past: new Past({ bus: this.#bus, audience, filter, budget, pageRead: this.#pageRead }),
+      delivered: this.#delivered,
       empty: () => {
         if (!this.#lingering.has(feed)) this.#end(feed);
       },

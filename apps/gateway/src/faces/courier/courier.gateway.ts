@@ -23,7 +23,7 @@ export class CourierGateway implements OnGatewayConnection {
   handleConnection(socket: WebSocket, { principal, stream }: Admission): void {
     this.#parts ??= this.#assemble();
     const dialect = dialectOf(this.#core.config, socket.protocol);
-    const { connections } = this.#core.metrics;
+    const { connections, opened } = this.#core.metrics;
     const session = new Session(
       this.#parts,
       new SocketCarrier(socket, stream),
@@ -35,6 +35,7 @@ export class CourierGateway implements OnGatewayConnection {
       },
     );
     connections.inc();
+    opened.socket.inc();
     this.#sessions.add(session);
     void session.open();
     // Between the upgrade's admission and now either may have come.
