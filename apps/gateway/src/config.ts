@@ -137,6 +137,13 @@ export const GATEWAY_FIELDS = {
     default: 15_000,
     description: 'Between two signs of life on an event stream',
   }),
+  drainDelay: duration('DRAIN_DELAY', {
+    min: 0,
+    max: 60_000,
+    default: 0,
+    description:
+      'How long a shutdown goes on answering, while /health/ready says no and connections are ended with their answers, until whoever balances by it has seen it',
+  }),
   drainBudget: duration('DRAIN_BUDGET', {
     min: 100,
     default: 20_000,
