@@ -7,24 +7,22 @@ import {
   flag,
   integer,
   list,
+  natsFields,
   natsLogin,
+  natsTls,
   readConfig,
   shared,
   url,
 } from '@posthorn/service';
 
-const { nodeEnv, port, host, natsUrl, natsUser, natsPassword, natsNkeySeed, natsCreds } = shared;
-const { jwtSecret, jwksUrl, jwtIssuer, keySecret, instance, courierCompat, logLevel } = shared;
+const { nodeEnv, port, host, jwtSecret, jwksUrl, jwtIssuer, keySecret, instance } = shared;
+const { courierCompat, logLevel } = shared;
 
 export const GATEWAY_FIELDS = {
   nodeEnv,
   port,
   host,
-  natsUrl,
-  natsUser,
-  natsPassword,
-  natsNkeySeed,
-  natsCreds,
+  ...natsFields,
   jwtSecret,
   jwksUrl,
   jwtIssuer,
@@ -164,6 +162,7 @@ export function readGatewayConfig(env: NodeJS.ProcessEnv): GatewayConfig {
     env,
     rules: [
       natsLogin,
+      natsTls,
       atLeastOne(GATEWAY_FIELDS, 'jwtSecret', 'jwksUrl'),
       demoOutsideProduction,
       demoWithSecret,
