@@ -10,7 +10,7 @@ import {
   KeyRing,
   type NatsLink,
   NatsMetrics,
-  natsIdentity,
+  natsSettings,
   RevocationList,
   RpcClient,
   type Service,
@@ -67,8 +67,7 @@ export class GatewayCore {
     const { config, service } = this;
     const { logger, health, shutdown } = service;
     const link = await connectNats({
-      url: config.natsUrl,
-      ...natsIdentity(config),
+      ...natsSettings(config),
       name: 'gateway',
       inboxPrefix: appInbox('gateway'),
       logger,
