@@ -21,6 +21,7 @@ export {
   flag,
   integer,
   list,
+  ratio,
   readConfig,
   secret,
   shared,
@@ -82,4 +83,13 @@ export {
 } from './rpc.js';
 export { BUDGETS, type Budgets, PHASES, type Phase, Shutdown, ShutdownBegan, type Step } from './shutdown.js';
 export { StartError } from './start-error.js';
+export {
+  type Arrival,
+  openTracing,
+  type Recorder,
+  type Serving,
+  Tracing,
+  type TracingConfig,
+  tracingHeaders,
+} from './tracing.js';
 export { findingsOf, validationPipe } from './validation.js';
