@@ -1,4 +1,12 @@
-import { type ConfigOf, duration, integer, natsLogin, readConfig, shared } from '@posthorn/service';
+import {
+  type ConfigOf,
+  duration,
+  integer,
+  natsLogin,
+  readConfig,
+  shared,
+  tracingHeaders,
+} from '@posthorn/service';
 
 const DAY_MS = 24 * 3_600_000;
 const RETENTION_MIN = 7 * DAY_MS;
@@ -23,6 +31,8 @@ export const NOTIFIER_FIELDS = {
   host: shared.host,
   instance: shared.instance,
   logLevel: shared.logLevel,
+  otlpEndpoint: shared.otlpEndpoint,
+  otlpHeaders: shared.otlpHeaders,
   inFlight: integer('EVENTS_IN_FLIGHT', {
     min: 1,
     max: 20_000,
@@ -61,5 +71,5 @@ export type NotifierConfig = ConfigOf<typeof NOTIFIER_FIELDS>;
 
 /** @throws {ConfigError} naming every variable that is missing or not acceptable. */
 export function readNotifierConfig(env: NodeJS.ProcessEnv): NotifierConfig {
-  return readConfig(NOTIFIER_FIELDS, { env, rules: [natsLogin] });
+  return readConfig(NOTIFIER_FIELDS, { env, rules: [natsLogin, tracingHeaders] });
 }

@@ -1,5 +1,5 @@
 import { STREAM_DEFAULTS } from '@posthorn/bus/platform';
-import { type ConfigOf, integer, natsLogin, readConfig, shared } from '@posthorn/service';
+import { type ConfigOf, integer, natsLogin, readConfig, shared, tracingHeaders } from '@posthorn/service';
 
 /** The registry's environment variables. */
 export const REGISTRY_FIELDS = {
@@ -19,6 +19,8 @@ export const REGISTRY_FIELDS = {
   host: shared.host,
   instance: shared.instance,
   logLevel: shared.logLevel,
+  otlpEndpoint: shared.otlpEndpoint,
+  otlpHeaders: shared.otlpHeaders,
   streamMaxAge: integer('STREAM_MAX_AGE', {
     min: 60,
     max: 10 * 365 * 24 * 3600,
@@ -56,5 +58,5 @@ export type RegistryConfig = ConfigOf<typeof REGISTRY_FIELDS>;
 
 /** @throws {ConfigError} naming every variable that is missing or not acceptable. */
 export function readRegistryConfig(env: NodeJS.ProcessEnv): RegistryConfig {
-  return readConfig(REGISTRY_FIELDS, { env, rules: [natsLogin] });
+  return readConfig(REGISTRY_FIELDS, { env, rules: [natsLogin, tracingHeaders] });
 }
