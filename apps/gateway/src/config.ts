@@ -8,13 +8,25 @@ import {
   integer,
   list,
   natsLogin,
+  ratio,
   readConfig,
   shared,
+  tracingHeaders,
   url,
 } from '@posthorn/service';
 
 const { nodeEnv, port, host, natsUrl, natsUser, natsPassword, natsNkeySeed, natsCreds } = shared;
-const { jwtSecret, jwksUrl, jwtIssuer, keySecret, instance, courierCompat, logLevel } = shared;
+const {
+  jwtSecret,
+  jwksUrl,
+  jwtIssuer,
+  keySecret,
+  instance,
+  courierCompat,
+  logLevel,
+  otlpEndpoint,
+  otlpHeaders,
+} = shared;
 
 export const GATEWAY_FIELDS = {
   nodeEnv,
@@ -32,6 +44,13 @@ export const GATEWAY_FIELDS = {
   instance,
   courierCompat,
   logLevel,
+  otlpEndpoint,
+  otlpHeaders,
+  traceRatio: ratio('TRACE_RATIO', {
+    default: 0.01,
+    description:
+      'Share of the calls and publishes that are traced, beside those that a service or an admin asks to be (traceparent)',
+  }),
   publicWsUrl: url('PUBLIC_WS_URL', {
     schemes: ['ws', 'wss'],
     optional: true,
@@ -157,6 +176,7 @@ export function readGatewayConfig(env: NodeJS.ProcessEnv): GatewayConfig {
     env,
     rules: [
       natsLogin,
+      tracingHeaders,
       atLeastOne(GATEWAY_FIELDS, 'jwtSecret', 'jwksUrl'),
       demoOutsideProduction,
       demoWithSecret,

@@ -13,10 +13,9 @@ import { createAdapter } from './http/server.js';
 
 await runMain(async () => {
   const config = readGatewayConfig(process.env);
-  const service = createService({
+  const service = await createService({
+    ...config,
     app: 'gateway',
-    instance: config.instance,
-    logLevel: config.logLevel,
     budgets: { 'finish in flight': config.drainBudget },
   });
   const core = new GatewayCore(config, service);
