@@ -1,8 +1,12 @@
+import { databaseTls } from '@posthorn/database';
 import {
   type ConfigOf,
+  databaseFields,
   duration,
   integer,
+  natsFields,
   natsLogin,
+  natsTls,
   readConfig,
   shared,
   tracingHeaders,
@@ -15,12 +19,8 @@ const RETENTION_DEFAULT = 90 * DAY_MS;
 
 /** The notifier's environment variables. */
 export const NOTIFIER_FIELDS = {
-  natsUrl: shared.natsUrl,
-  natsUser: shared.natsUser,
-  natsPassword: shared.natsPassword,
-  natsNkeySeed: shared.natsNkeySeed,
-  natsCreds: shared.natsCreds,
-  databaseUrl: shared.databaseUrl,
+  ...natsFields,
+  ...databaseFields,
   databasePool: shared.databasePool,
   port: integer('PORT', {
     min: 0,
@@ -71,5 +71,5 @@ export type NotifierConfig = ConfigOf<typeof NOTIFIER_FIELDS>;
 
 /** @throws {ConfigError} naming every variable that is missing or not acceptable. */
 export function readNotifierConfig(env: NodeJS.ProcessEnv): NotifierConfig {
-  return readConfig(NOTIFIER_FIELDS, { env, rules: [natsLogin, tracingHeaders] });
+  return readConfig(NOTIFIER_FIELDS, { env, rules: [natsLogin, natsTls, tracingHeaders, databaseTls] });
 }

@@ -15,12 +15,14 @@ export {
   type ConfigRow,
   type ConfigRule,
   choice,
+  databaseFields,
   describeConfig,
   duration,
   type Field,
   flag,
   integer,
   list,
+  natsFields,
   ratio,
   readConfig,
   secret,
@@ -65,9 +67,10 @@ export {
   type NatsIdentity,
   type NatsLink,
   type NatsSettings,
-  natsIdentity,
   natsLogin,
   natsOptions,
+  natsSettings,
+  natsTls,
   openNats,
 } from './nats.js';
 export { ProblemFilter, type ShownProblem, toProblem, writeProblem } from './problem-filter.js';
@@ -83,6 +86,7 @@ export {
 } from './rpc.js';
 export { BUDGETS, type Budgets, PHASES, type Phase, Shutdown, ShutdownBegan, type Step } from './shutdown.js';
 export { StartError } from './start-error.js';
+export { certificateFindings, type TlsPeer, tlsRefusal } from './tls.js';
 export {
   type Arrival,
   openTracing,
