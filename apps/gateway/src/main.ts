@@ -39,7 +39,13 @@ await runMain(async () => {
     app.enableCors({
       origin: config.allowedOrigins.includes('*') ? '*' : [...config.allowedOrigins],
       methods: ['GET', 'POST', 'PUT', 'DELETE'],
-      exposedHeaders: ['Posthorn-Position', 'Posthorn-Event-Id', 'Idempotency-Key', 'Retry-After'],
+      exposedHeaders: [
+        'Posthorn-Position',
+        'Posthorn-Event-Id',
+        'Idempotency-Key',
+        'Retry-After',
+        'X-Request-Id',
+      ],
       maxAge: 600,
       strictPreflight: false,
     });

@@ -1,5 +1,5 @@
 /**
- * Traces of a process (docs/adr/0015-traces.md): who may begin one, and what goes on now. Where no collector is
+ * Traces of a process (docs/adr/0022-traces.md): who may begin one, and what goes on now. Where no collector is
  * configured there is no {@link Tracing}, and nothing of OpenTelemetry is loaded.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
