@@ -12,6 +12,7 @@ import {
   shared,
   url,
 } from '@posthorn/service';
+import { isOriginEntry } from './http/origins.js';
 
 const { nodeEnv, port, host, natsUrl, natsUser, natsPassword, natsNkeySeed, natsCreds } = shared;
 const { jwtSecret, jwksUrl, jwtIssuer, keySecret, instance, courierCompat, logLevel } = shared;
@@ -41,7 +42,10 @@ export const GATEWAY_FIELDS = {
   allowedOrigins: list('ALLOWED_ORIGINS', {
     default: (production) => (production ? [] : ['*']),
     defaultText: 'none in production, else *',
-    description: 'Origins whose pages may call REST and open sockets; * for all',
+    accepts: isOriginEntry,
+    entry: 'origins, such as https://app.example or https://*.app.example, or *',
+    description:
+      'Origins whose pages may call REST and open sockets and streams; https://*.app.example for all names below, * for all',
   }),
   trustProxy: flag('TRUST_PROXY', {
     default: false,
@@ -179,15 +183,3 @@ const demoWithSecret: ConfigRule<GatewayConfig> = ({ demo, jwtSecret }) =>
   demo && jwtSecret === undefined
     ? { name: 'JWT_SECRET', got: 'nothing', wants: 'a secret to sign the tokens of the demo with (DEMO)' }
     : undefined;
-
-/**
- * Whether a page of that `Origin` may open sockets and streams; programs without a browser send none. The demo's page is
- * the gateway's own.
- */
-export function originAllowed(
-  { allowedOrigins, demo }: Pick<GatewayConfig, 'allowedOrigins' | 'demo'>,
-  { origin, host }: { readonly origin?: string | undefined; readonly host?: string | undefined },
-): boolean {
-  if (origin === undefined || allowedOrigins.includes('*') || allowedOrigins.includes(origin)) return true;
-  return demo && (origin === `http://${host}` || origin === `https://${host}`);
-}

@@ -16,6 +16,7 @@ import {
   type Verifier,
 } from '@posthorn/service';
 import type { GatewayConfig } from './config.js';
+import { Origins } from './http/origins.js';
 import { Hub } from './hub/hub.js';
 import { Turn } from './hub/turn.js';
 import { Wheel } from './hub/wheel.js';
@@ -37,6 +38,7 @@ export class GatewayCore {
   readonly service: Service;
   readonly verifier: Verifier;
   readonly keys: KeyRing;
+  readonly origins: Origins;
   readonly wheel = new Wheel();
   readonly metrics: GatewayMetrics;
   /** What sockets and event streams take. */
@@ -53,6 +55,8 @@ export class GatewayCore {
       production: config.nodeEnv === 'production' && !config.courierCompat,
     });
     this.keys = new KeyRing(config.keySecret);
+    // The demo's page is the gateway's own.
+    this.origins = new Origins(config.allowedOrigins, config.demo);
     this.connections = new Places(config.connectionLimit, 'sockets and event streams');
     this.metrics = new GatewayMetrics(service.metrics, () => this.#parts?.hub.size ?? 0);
     service.health.expect('nats', 'streams', 'revocations');

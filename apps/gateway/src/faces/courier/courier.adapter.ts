@@ -8,7 +8,6 @@ import type { INestApplicationContext } from '@nestjs/common';
 import { AbstractWsAdapter } from '@nestjs/websockets';
 import { asProblem, type Principal, ProblemError } from '@posthorn/contracts';
 import { WebSocketServer } from 'ws';
-import { originAllowed } from '../../config.js';
 import type { GatewayCore } from '../../core.js';
 import { refuse } from '../../http/refusal.js';
 
@@ -87,7 +86,7 @@ export class CourierAdapter extends AbstractWsAdapter {
     if (core.service.shutdown.signal.aborted || !core.connected) {
       throw new ProblemError('unavailable', 'This gateway takes no sockets now', { retryAfter: 1 });
     }
-    if (!originAllowed(core.config, request.headers)) {
+    if (!core.origins.admits(request.headers)) {
       throw new ProblemError('forbidden', 'The origin is not allowed');
     }
     const key = keyOf(request, query);
