@@ -8,7 +8,8 @@ const STRICT_TRANSPORT = 'max-age=31536000';
 /** Answers are data, and no page. A face with a page says what that one may do. */
 export const SECURITY_HEADERS: Readonly<Record<string, string>> = {
   'x-content-type-options': 'nosniff',
-  'content-security-policy': "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  'content-security-policy':
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
   // Keys stand in URLs.
   'referrer-policy': 'no-referrer',
   'cross-origin-opener-policy': 'same-origin',
@@ -19,7 +20,9 @@ export const SECURITY_HEADERS: Readonly<Record<string, string>> = {
 };
 
 /** What all answers carry. HSTS where browsers come over TLS, which ends in front of the gateway. */
-export function securityHeaders({ publicWsUrl }: Pick<GatewayConfig, 'publicWsUrl'>): Readonly<Record<string, string>> {
+export function securityHeaders({
+  publicWsUrl,
+}: Pick<GatewayConfig, 'publicWsUrl'>): Readonly<Record<string, string>> {
   if (!publicWsUrl?.startsWith('wss:')) return SECURITY_HEADERS;
   return { ...SECURITY_HEADERS, 'strict-transport-security': STRICT_TRANSPORT };
 }

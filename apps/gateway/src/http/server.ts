@@ -7,6 +7,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { GatewayCore } from '../core.js';
 import { BODY_LIMIT, parseBodies } from './body.js';
 import { httpProblem, refuse } from './refusal.js';
+import { secureAnswers, securityHeaders } from './security-headers.js';
 
 /** The longest id in a path, percent-encoded. */
 const PARAM_LIMIT = 3 * 255;
@@ -41,6 +42,7 @@ export function createAdapter({ config, metrics, service }: GatewayCore): Fastif
   });
   const fastify = adapter.getInstance();
   parseBodies(fastify);
+  secureAnswers(fastify.server, securityHeaders(config));
   // Each call that waits listens to the end of its connection, and a client may send many in one go.
   fastify.server.on('connection', (socket: Socket) => socket.setMaxListeners(0));
   // A connection that is kept open would be cut when the process ends, perhaps with a request on its way.
