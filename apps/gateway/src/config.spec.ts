@@ -53,3 +53,24 @@ describe('ALLOWED_ORIGINS', () => {
     );
   });
 });
+
+describe('ADDRESS_EXEMPT', () => {
+  it('is what no client has whom limits are for, unless something else is said', () => {
+    expect(readGatewayConfig(env).addressExempt).toContain('10.0.0.0/8');
+    expect(readGatewayConfig({ ...env, ADDRESS_EXEMPT: '192.0.2.0/24' }).addressExempt).toEqual([
+      '192.0.2.0/24',
+    ]);
+    expect(refusalOf({ ...env, ADDRESS_EXEMPT: '192.0.2.1' })).toMatch(
+      /ADDRESS_EXEMPT: got .*, wants ranges of addresses/,
+    );
+  });
+});
+
+describe('REQUEST_TIMEOUT', () => {
+  it('is not below HEADERS_TIMEOUT', () => {
+    expect(refusalOf({ ...env, REQUEST_TIMEOUT: '10s' })).toMatch(/REQUEST_TIMEOUT.*HEADERS_TIMEOUT/);
+    expect(readGatewayConfig({ ...env, REQUEST_TIMEOUT: '10s', HEADERS_TIMEOUT: '10s' }).requestTimeout).toBe(
+      10_000,
+    );
+  });
+});

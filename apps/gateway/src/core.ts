@@ -16,6 +16,7 @@ import {
   type Verifier,
 } from '@posthorn/service';
 import type { GatewayConfig } from './config.js';
+import { AddressGate } from './http/address-gate.js';
 import { Origins } from './http/origins.js';
 import { Hub } from './hub/hub.js';
 import { Turn } from './hub/turn.js';
@@ -41,6 +42,7 @@ export class GatewayCore {
   readonly origins: Origins;
   readonly wheel = new Wheel();
   readonly metrics: GatewayMetrics;
+  readonly addresses: AddressGate;
   /** What sockets and event streams take. */
   readonly connections: Places;
   #parts: Parts | undefined;
@@ -59,6 +61,7 @@ export class GatewayCore {
     this.origins = new Origins(config.allowedOrigins, config.demo);
     this.connections = new Places(config.connectionLimit, 'sockets and event streams');
     this.metrics = new GatewayMetrics(service.metrics, () => this.#parts?.hub.size ?? 0);
+    this.addresses = new AddressGate({ config, metrics: this.metrics, logger: service.logger });
     service.health.expect('nats', 'streams', 'revocations');
   }
 

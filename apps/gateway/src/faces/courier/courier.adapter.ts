@@ -81,6 +81,7 @@ export class CourierAdapter extends AbstractWsAdapter {
 
   async #admit(request: IncomingMessage, stream: Duplex, path: string | undefined): Promise<Principal> {
     const core = this.#core;
+    core.addresses.admitUpgrade(request, stream);
     const [pathname, query = ''] = (request.url ?? '').split('?', 2);
     if (pathname !== path) throw new ProblemError('route_not_found', 'Sockets are at /ws');
     if (core.service.shutdown.signal.aborted || !core.connected) {
