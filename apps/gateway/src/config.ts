@@ -7,7 +7,9 @@ import {
   flag,
   integer,
   list,
+  natsFields,
   natsLogin,
+  natsTls,
   readConfig,
   shared,
   url,
@@ -15,8 +17,8 @@ import {
 import { isRange } from './http/network.js';
 import { isOriginEntry } from './http/origins.js';
 
-const { nodeEnv, port, host, natsUrl, natsUser, natsPassword, natsNkeySeed, natsCreds } = shared;
-const { jwtSecret, jwksUrl, jwtIssuer, keySecret, instance, courierCompat, logLevel } = shared;
+const { nodeEnv, port, host, jwtSecret, jwksUrl, jwtIssuer, keySecret, instance } = shared;
+const { courierCompat, logLevel } = shared;
 
 /** RFC 1918, RFC 6598, RFC 4193, and what never leaves a link. */
 const PRIVATE_RANGES: readonly string[] = [
@@ -35,11 +37,7 @@ export const GATEWAY_FIELDS = {
   nodeEnv,
   port,
   host,
-  natsUrl,
-  natsUser,
-  natsPassword,
-  natsNkeySeed,
-  natsCreds,
+  ...natsFields,
   jwtSecret,
   jwksUrl,
   jwtIssuer,
@@ -200,6 +198,13 @@ export const GATEWAY_FIELDS = {
     default: 15_000,
     description: 'Between two signs of life on an event stream',
   }),
+  drainDelay: duration('DRAIN_DELAY', {
+    min: 0,
+    max: 60_000,
+    default: 0,
+    description:
+      'How long a shutdown goes on answering, while /health/ready says no and connections are ended with their answers, until whoever balances by it has seen it',
+  }),
   drainBudget: duration('DRAIN_BUDGET', {
     min: 100,
     default: 20_000,
@@ -220,6 +225,7 @@ export function readGatewayConfig(env: NodeJS.ProcessEnv): GatewayConfig {
     env,
     rules: [
       natsLogin,
+      natsTls,
       atLeastOne(GATEWAY_FIELDS, 'jwtSecret', 'jwksUrl'),
       demoOutsideProduction,
       demoWithSecret,

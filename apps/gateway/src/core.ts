@@ -9,7 +9,7 @@ import {
   createVerifier,
   KeyRing,
   type NatsLink,
-  natsIdentity,
+  natsSettings,
   RevocationList,
   RpcClient,
   type Service,
@@ -70,8 +70,7 @@ export class GatewayCore {
     const { config, service } = this;
     const { logger, health, shutdown } = service;
     const link = await connectNats({
-      url: config.natsUrl,
-      ...natsIdentity(config),
+      ...natsSettings(config),
       name: 'gateway',
       inboxPrefix: appInbox('gateway'),
       logger,

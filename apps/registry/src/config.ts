@@ -1,14 +1,20 @@
 import { STREAM_DEFAULTS } from '@posthorn/bus/platform';
-import { type ConfigOf, integer, natsLogin, readConfig, shared } from '@posthorn/service';
+import { databaseTls } from '@posthorn/database';
+import {
+  type ConfigOf,
+  databaseFields,
+  integer,
+  natsFields,
+  natsLogin,
+  natsTls,
+  readConfig,
+  shared,
+} from '@posthorn/service';
 
 /** The registry's environment variables. */
 export const REGISTRY_FIELDS = {
-  natsUrl: shared.natsUrl,
-  natsUser: shared.natsUser,
-  natsPassword: shared.natsPassword,
-  natsNkeySeed: shared.natsNkeySeed,
-  natsCreds: shared.natsCreds,
-  databaseUrl: shared.databaseUrl,
+  ...natsFields,
+  ...databaseFields,
   databasePool: shared.databasePool,
   port: integer('PORT', {
     min: 0,
@@ -56,5 +62,5 @@ export type RegistryConfig = ConfigOf<typeof REGISTRY_FIELDS>;
 
 /** @throws {ConfigError} naming every variable that is missing or not acceptable. */
 export function readRegistryConfig(env: NodeJS.ProcessEnv): RegistryConfig {
-  return readConfig(REGISTRY_FIELDS, { env, rules: [natsLogin] });
+  return readConfig(REGISTRY_FIELDS, { env, rules: [natsLogin, natsTls, databaseTls] });
 }
