@@ -10,15 +10,17 @@ import {
   natsFields,
   natsLogin,
   natsTls,
+  ratio,
   readConfig,
   shared,
+  tracingHeaders,
   url,
 } from '@posthorn/service';
 import { isRange } from './http/network.js';
 import { isOriginEntry } from './http/origins.js';
 
 const { nodeEnv, port, host, jwtSecret, jwksUrl, jwtIssuer, keySecret, instance } = shared;
-const { courierCompat, logLevel } = shared;
+const { courierCompat, logLevel, otlpEndpoint, otlpHeaders } = shared;
 
 /** RFC 1918, RFC 6598, RFC 4193, and what never leaves a link. */
 const PRIVATE_RANGES: readonly string[] = [
@@ -45,6 +47,13 @@ export const GATEWAY_FIELDS = {
   instance,
   courierCompat,
   logLevel,
+  otlpEndpoint,
+  otlpHeaders,
+  traceRatio: ratio('TRACE_RATIO', {
+    default: 0.01,
+    description:
+      'Share of the calls and publishes that are traced, beside those that a service or an admin asks to be (traceparent)',
+  }),
   publicWsUrl: url('PUBLIC_WS_URL', {
     schemes: ['ws', 'wss'],
     optional: true,
@@ -225,6 +234,7 @@ export function readGatewayConfig(env: NodeJS.ProcessEnv): GatewayConfig {
     env,
     rules: [
       natsLogin,
+      tracingHeaders,
       natsTls,
       atLeastOne(GATEWAY_FIELDS, 'jwtSecret', 'jwksUrl'),
       demoOutsideProduction,

@@ -15,10 +15,9 @@ import { createAdapter } from './http/server.js';
 
 await runMain(async () => {
   const config = readGatewayConfig(process.env);
-  const service = createService({
+  const service = await createService({
+    ...config,
     app: 'gateway',
-    instance: config.instance,
-    logLevel: config.logLevel,
     budgets: {
       'stop accepting': BUDGETS['stop accepting'] + config.drainDelay,
       'finish in flight': config.drainBudget,

@@ -4,7 +4,14 @@ import type { Origins } from './origins.js';
 type CorsOptions = NonNullable<Parameters<NestFastifyApplication['enableCors']>[0]>;
 
 /** What an answer tells beside its body: the pages that may call may read it. */
-const EXPOSED = ['Posthorn-Position', 'Posthorn-Event-Id', 'Idempotency-Key', 'Retry-After', 'ETag'];
+const EXPOSED = [
+  'Posthorn-Position',
+  'Posthorn-Event-Id',
+  'Idempotency-Key',
+  'Retry-After',
+  'ETag',
+  'X-Request-Id',
+];
 /** How long a browser need not ask again, in seconds. */
 const MAX_AGE = 600;
 

@@ -33,7 +33,7 @@ async function start(env: NodeJS.ProcessEnv = {}): Promise<number> {
   metrics = new Metrics('gateway');
   const gatewayMetrics = new GatewayMetrics(metrics, () => 0);
   const addresses = new AddressGate({ config, metrics: gatewayMetrics, logger });
-  const service = { shutdown: { signal: new AbortController().signal } };
+  const service = { logger, tracing: undefined, shutdown: { signal: new AbortController().signal } };
   const server = createAdapter({ addresses, config, metrics: gatewayMetrics, service }).getInstance();
   fastify = server;
   server.setErrorHandler((error, _, reply) => writeProblem(reply, toProblem(error)));

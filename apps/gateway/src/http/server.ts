@@ -2,10 +2,11 @@
 import type { Socket } from 'node:net';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { ProblemError } from '@posthorn/contracts';
-import { type Shutdown, writeProblem } from '@posthorn/service';
+import { type Service, type Shutdown, writeProblem } from '@posthorn/service';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { GatewayCore } from '../core.js';
 import { BODY_LIMIT, parseBodies } from './body.js';
+import { followCalls, requestIdOf } from './calls-in.js';
 import { httpProblem, refuse } from './refusal.js';
 import { secureAnswers, securityHeaders } from './security-headers.js';
 
@@ -18,12 +19,13 @@ const IDLE_TIMEOUT = 120_000;
 
 /** The parts of the gateway that its server needs. */
 export interface ServerParts extends Pick<GatewayCore, 'addresses' | 'config' | 'metrics'> {
-  readonly service: { readonly shutdown: Pick<Shutdown, 'signal'> };
+  readonly service: Pick<Service, 'logger' | 'tracing'> & { readonly shutdown: Pick<Shutdown, 'signal'> };
 }
 
 export function createAdapter({ addresses, config, metrics, service }: ServerParts): FastifyAdapter {
   const adapter = new FastifyAdapter({
     bodyLimit: BODY_LIMIT,
+    genReqId: requestIdOf,
     // One hop: of several addresses all but the last are what the caller said.
     trustProxy: config.trustProxy && ((_, hop) => hop === 0),
     forceCloseConnections: 'idle',
@@ -54,6 +56,7 @@ export function createAdapter({ addresses, config, metrics, service }: ServerPar
   secureAnswers(fastify.server, securityHeaders(config));
   // By default Node drops what comes behind 2,000 headers: the address that a proxy has added, for example.
   fastify.server.maxHeadersCount = 0;
+  followCalls(fastify, service);
   // Each call that waits listens to the end of its connection, and a client may send many in one go.
   fastify.server.on('connection', (socket: Socket) => socket.setMaxListeners(0));
   addresses.guard(fastify.server, fastify);
