@@ -18,7 +18,7 @@ import {
 } from '@posthorn/service';
 
 const { nodeEnv, port, host, jwtSecret, jwksUrl, jwtIssuer, keySecret, instance } = shared;
-const { courierCompat, logLevel, otlpEndpoint, otlpHeaders } = shared;
+const { courierCompat, logLevel, logFormat, otlpEndpoint, otlpHeaders } = shared;
 
 export const GATEWAY_FIELDS = {
   nodeEnv,
@@ -32,6 +32,7 @@ export const GATEWAY_FIELDS = {
   instance,
   courierCompat,
   logLevel,
+  logFormat,
   otlpEndpoint,
   otlpHeaders,
   traceRatio: ratio('TRACE_RATIO', {
