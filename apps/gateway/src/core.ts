@@ -18,6 +18,8 @@ import {
   type Verifier,
 } from '@posthorn/service';
 import type { GatewayConfig } from './config.js';
+import { AddressGate } from './http/address-gate.js';
+import { Origins } from './http/origins.js';
 import { Hub } from './hub/hub.js';
 import { Turn } from './hub/turn.js';
 import { Wheel } from './hub/wheel.js';
@@ -39,8 +41,10 @@ export class GatewayCore {
   readonly service: Service;
   readonly verifier: Verifier;
   readonly keys: KeyRing;
+  readonly origins: Origins;
   readonly wheel = new Wheel();
   readonly metrics: GatewayMetrics;
+  readonly addresses: AddressGate;
   /** What sockets and event streams take. */
   readonly connections: Places;
   readonly #natsMetrics: NatsMetrics;
@@ -56,10 +60,13 @@ export class GatewayCore {
       production: config.nodeEnv === 'production' && !config.courierCompat,
     });
     this.keys = new KeyRing(config.keySecret);
+    // The demo's page is the gateway's own.
+    this.origins = new Origins(config.allowedOrigins, config.demo);
     this.connections = new Places(config.connectionLimit, 'sockets and event streams');
     this.metrics = new GatewayMetrics(service.metrics, () => this.#parts?.hub.size ?? 0, config.sendBuffer);
     this.#natsMetrics = new NatsMetrics(service.metrics);
     this.verifier = { verify: (token) => this.metrics.checked('jwt', verifier.verify(token)) };
+    this.addresses = new AddressGate({ config, metrics: this.metrics, logger: service.logger });
     service.health.expect('nats', 'streams', 'revocations');
   }
 

@@ -54,6 +54,7 @@ export class GatewayMetrics {
   readonly pollPages: Tally;
   readonly pollAnswers: Record<'message' | 'nothing' | 'gone', Tally>;
   readonly errors: Record<ProblemCode, Tally>;
+  readonly addressRefusals: Record<'open' | 'rate', Tally>;
   readonly closes: Record<keyof typeof CLOSE, Tally>;
   readonly resumes: Record<ResumeOutcome, Tally>;
   readonly usageReports: Record<'done' | 'failed', Tally>;
@@ -121,6 +122,11 @@ export class GatewayMetrics {
       'problems_total',
       'Errors told to callers, by code of the catalogue',
       labelled('code', Object.keys(PROBLEMS) as ProblemCode[]),
+    );
+    this.addressRefusals = metrics.counters(
+      'address_refusals_total',
+      'Connections and requests refused because of their address: too many open, or opened too fast',
+      labelled('reason', ['open', 'rate']),
     );
     this.closes = metrics.counters(
       'closes_total',
