@@ -20,7 +20,7 @@ import { isRange } from './http/network.js';
 import { isOriginEntry } from './http/origins.js';
 
 const { nodeEnv, port, host, jwtSecret, jwksUrl, jwtIssuer, keySecret, instance } = shared;
-const { courierCompat, logLevel, otlpEndpoint, otlpHeaders } = shared;
+const { courierCompat, logLevel, logFormat, otlpEndpoint, otlpHeaders } = shared;
 
 /** RFC 1918, RFC 6598, RFC 4193, and what never leaves a link. */
 const PRIVATE_RANGES: readonly string[] = [
@@ -47,6 +47,7 @@ export const GATEWAY_FIELDS = {
   instance,
   courierCompat,
   logLevel,
+  logFormat,
   otlpEndpoint,
   otlpHeaders,
   traceRatio: ratio('TRACE_RATIO', {

@@ -545,6 +545,11 @@ export const shared = {
     default: 'info',
     description: 'The least important lines that are still logged',
   }),
+  logFormat: choice('LOG_FORMAT', ['json', 'text'], {
+    optional: true,
+    defaultText: 'text on a terminal, else json',
+    description: 'How lines of the log are written: for machines, or for who reads them',
+  }),
   otlpEndpoint: url('OTEL_EXPORTER_OTLP_ENDPOINT', {
     schemes: ['http', 'https'],
     optional: true,

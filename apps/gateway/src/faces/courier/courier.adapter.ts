@@ -9,6 +9,7 @@ import { AbstractWsAdapter } from '@nestjs/websockets';
 import { asProblem, type Principal, ProblemError } from '@posthorn/contracts';
 import { WebSocketServer } from 'ws';
 import type { GatewayCore } from '../../core.js';
+import { requestIdOf } from '../../http/calls-in.js';
 import { refuse } from '../../http/refusal.js';
 
 /** What the adapter hands over with a socket. */
@@ -46,8 +47,8 @@ export class CourierAdapter extends AbstractWsAdapter {
       // The key among the offered subprotocols is a credential, never an answer.
       handleProtocols: (offered) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false),
     });
-    server.on('wsClientError', (error, stream) => {
-      this.#refuse(stream, new ProblemError('request_invalid', error.message));
+    server.on('wsClientError', (error, stream, request) => {
+      this.#refuse(stream, new ProblemError('request_invalid', error.message), request);
     });
     this.#upgrade = (request, stream, head) => {
       if (request.headers.upgrade?.toLowerCase() !== 'websocket') {
@@ -64,7 +65,7 @@ export class CourierAdapter extends AbstractWsAdapter {
             server.emit('connection', socket, { principal, stream } satisfies Admission);
           });
         },
-        (error) => this.#refuse(stream, asProblem(error)),
+        (error) => this.#refuse(stream, asProblem(error), request),
       );
     };
     http.on('upgrade', this.#upgrade);
@@ -100,8 +101,11 @@ export class CourierAdapter extends AbstractWsAdapter {
     return principal;
   }
 
-  #refuse(stream: Duplex, problem: ProblemError): void {
-    this.#core.metrics.errors[problem.code].inc();
+  #refuse(stream: Duplex, problem: ProblemError, request: IncomingMessage): void {
+    const { metrics, service } = this.#core;
+    const { code, status } = problem;
+    metrics.errors[code].inc();
+    service.logger.info({ request: requestIdOf(request), code, status }, 'socket refused');
     refuse(stream, problem);
   }
 }
