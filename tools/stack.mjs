@@ -9,6 +9,15 @@ import { startPostgresServer } from './embedded/postgres.mjs';
 import { assertPortFree, freePort, PortInUseError } from './embedded/process.mjs';
 
 const GIB = 1024 ** 3;
+
+/** Configuration that all apps of a stack have in common, unless the environment says otherwise. */
+export const STACK_DEFAULTS = {
+  NODE_ENV: 'development',
+  // Whoever presses Ctrl-C is waiting.
+  DRAIN_BUDGET: '2s',
+  STREAM_MAX_BYTES: String(GIB),
+};
+
 const SHORTEST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 10_000;
 
@@ -129,10 +138,7 @@ export class Stack {
       logFile,
       port: gateway ? this.port : await internalPort(this.port + 1 + apps.indexOf(name)),
       env: {
-        NODE_ENV: 'development',
-        // Whoever presses Ctrl-C is waiting.
-        DRAIN_BUDGET: '2s',
-        STREAM_MAX_BYTES: String(GIB),
+        ...STACK_DEFAULTS,
         PUBLIC_WS_URL: `ws://127.0.0.1:${this.port}`,
         ...(this.demo && { DEMO: '1' }),
         ...env,

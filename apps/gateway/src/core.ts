@@ -5,10 +5,12 @@
 import { type Bus, JetStreamBus } from '@posthorn/bus/platform';
 import { appInbox, ProblemError } from '@posthorn/contracts';
 import {
+  checkAtStart,
   connectNats,
   createVerifier,
   KeyRing,
   type NatsLink,
+  natsFindings,
   natsIdentity,
   RevocationList,
   RpcClient,
@@ -16,6 +18,7 @@ import {
   type Verifier,
 } from '@posthorn/service';
 import type { GatewayConfig } from './config.js';
+import { configurationFindings } from './doctor.js';
 import { Hub } from './hub/hub.js';
 import { Turn } from './hub/turn.js';
 import { Wheel } from './hub/wheel.js';
@@ -58,10 +61,15 @@ export class GatewayCore {
     service.health.expect('nats', 'streams', 'revocations');
   }
 
-  /** Connects, and waits for everything the gateway needs; resolves once it can serve. */
+  /**
+   * Connects, and waits for everything the gateway needs; resolves once it can serve.
+   * @throws {StartError} in production, where it would not be safe
+   */
   async open(): Promise<void> {
     const { config, service } = this;
     const { logger, health, shutdown } = service;
+    const production = config.nodeEnv === 'production';
+    await checkAtStart(production, logger, () => configurationFindings(config, true));
     const link = await connectNats({
       url: config.natsUrl,
       ...natsIdentity(config),
@@ -72,6 +80,7 @@ export class GatewayCore {
       signal: shutdown.signal,
     });
     shutdown.on('close', 'nats', () => link.close());
+    await checkAtStart(production, logger, () => natsFindings(link.connection.info, config, true));
     const [bus, revocations] = await Promise.all([
       service.waitFor('streams', () =>
         JetStreamBus.open({

@@ -7,6 +7,7 @@ const RETENTION_DEFAULT = 90 * DAY_MS;
 
 /** The notifier's environment variables. */
 export const NOTIFIER_FIELDS = {
+  nodeEnv: shared.nodeEnv,
   natsUrl: shared.natsUrl,
   natsUser: shared.natsUser,
   natsPassword: shared.natsPassword,

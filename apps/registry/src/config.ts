@@ -1,13 +1,20 @@
 import { STREAM_DEFAULTS } from '@posthorn/bus/platform';
-import { type ConfigOf, integer, natsLogin, readConfig, shared } from '@posthorn/service';
+import { type ConfigOf, integer, natsLogin, readConfig, shared, url } from '@posthorn/service';
 
 /** The registry's environment variables. */
 export const REGISTRY_FIELDS = {
+  nodeEnv: shared.nodeEnv,
   natsUrl: shared.natsUrl,
   natsUser: shared.natsUser,
   natsPassword: shared.natsPassword,
   natsNkeySeed: shared.natsNkeySeed,
   natsCreds: shared.natsCreds,
+  natsMonitorUrl: url('NATS_MONITOR_URL', {
+    schemes: ['http', 'https'],
+    several: true,
+    optional: true,
+    description: 'Monitoring ports of the NATS servers, for the doctor alone: http://nats-0.nats:8222,…',
+  }),
   databaseUrl: shared.databaseUrl,
   databasePool: shared.databasePool,
   port: integer('PORT', {
