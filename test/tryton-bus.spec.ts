@@ -137,10 +137,11 @@ describe('the long-polling bus', () => {
     }
     await publisher;
     expect((await erin.poll()).body.message).toBeNull();
-    // The hub's windows and pages serve polls: what lies before a channel's window is hardly read more than once by each gateway.
+    // The hub's windows and pages serve polls: what lies before a channel's window is hardly read more than once by each
+    // gateway, and once more where a slow machine lets a window end. Without them each poll would read each channel.
     const read = (await metric('posthorn_poll_pages_total')) - readBefore;
     expect(read).toBeGreaterThan(0);
-    expect(read).toBeLessThanOrEqual(4 * channels.length);
+    expect(read).toBeLessThanOrEqual(8 * channels.length);
     for (const channel of channels) {
       expect(got.get(channel)).toEqual(Array.from({ length: counts.get(channel)! }, (_, i) => i + 1));
     }

@@ -1,5 +1,6 @@
 /** A client of the Courier face for tests: REST calls, and sockets whose frames can be awaited. */
 import { once } from 'node:events';
+import { Changes } from '@posthorn/testing';
 import { type ClientOptions, WebSocket } from 'ws';
 
 /** A frame from the server, or how the socket ended. */
@@ -45,18 +46,18 @@ export class CourierSocket implements AsyncDisposable {
   readonly frames: Frame[] = [];
   readonly socket: WebSocket;
   closed: { code: number; reason: string } | undefined;
-  readonly #waiting = new Set<() => void>();
+  readonly #changes = new Changes(() => JSON.stringify(this.frames.slice(-5)));
 
   constructor(url: string, protocols: string[] = [], options: ClientOptions = {}) {
     this.socket = new WebSocket(url, protocols, options);
     this.socket.on('message', (data) => {
       this.frames.push(JSON.parse(data.toString()));
-      this.#wake();
+      this.#changes.tell();
     });
     this.socket.on('error', () => {});
     this.socket.on('close', (code, reason) => {
       this.closed = { code, reason: reason.toString() };
-      this.#wake();
+      this.#changes.tell();
     });
   }
 
@@ -79,7 +80,7 @@ export class CourierSocket implements AsyncDisposable {
     for (let i = from; ; i++) {
       while (i >= this.frames.length) {
         if (this.closed) throw new Error(`closed with ${this.closed.code} ${this.closed.reason}`);
-        await this.#change(deadline);
+        await this.#changes.next(deadline);
       }
       if (predicate(this.frames[i]!)) return this.frames[i]!;
     }
@@ -96,7 +97,7 @@ export class CourierSocket implements AsyncDisposable {
     for (;;) {
       const found = this.frames.filter((frame) => frame.action === action);
       if (found.length >= n) return found;
-      await this.#change(deadline);
+      await this.#changes.next(deadline);
     }
   }
 
@@ -118,7 +119,7 @@ export class CourierSocket implements AsyncDisposable {
 
   async end(): Promise<{ code: number; reason: string }> {
     const deadline = Date.now() + 15_000;
-    while (!this.closed) await this.#change(deadline);
+    while (!this.closed) await this.#changes.next(deadline);
     return this.closed;
   }
 
@@ -126,25 +127,6 @@ export class CourierSocket implements AsyncDisposable {
     if (this.closed) return;
     this.socket.terminate();
     if (this.socket.readyState !== WebSocket.CLOSED) await once(this.socket, 'close');
-  }
-
-  #change(deadline: number): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const wake = () => {
-        clearTimeout(timer);
-        this.#waiting.delete(wake);
-        resolve();
-      };
-      const timer = setTimeout(() => {
-        this.#waiting.delete(wake);
-        reject(new Error(`nothing came; last frames: ${JSON.stringify(this.frames.slice(-5))}`));
-      }, deadline - Date.now());
-      this.#waiting.add(wake);
-    });
-  }
-
-  #wake(): void {
-    for (const wake of [...this.#waiting]) wake();
   }
 }
 

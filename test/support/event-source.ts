@@ -1,6 +1,7 @@
 /** A client of event streams for tests: parses Server-Sent Events, keeps the last id, and can come again. */
 import { once } from 'node:events';
 import { type ClientRequest, type IncomingHttpHeaders, type IncomingMessage, request } from 'node:http';
+import { Changes } from '@posthorn/testing';
 
 /** An event as a browser would dispatch it. */
 export interface StreamEvent {
@@ -29,7 +30,7 @@ export class EventStreamClient implements AsyncDisposable {
   ended = false;
   readonly response: IncomingMessage;
   readonly #request: ClientRequest;
-  readonly #waiting = new Set<() => void>();
+  readonly #changes = new Changes(() => JSON.stringify(this.events.slice(-5)));
   #rest = '';
   #name = '';
   #data: string[] = [];
@@ -50,7 +51,7 @@ export class EventStreamClient implements AsyncDisposable {
     response.on('error', () => {});
     response.on('close', () => {
       this.ended = true;
-      this.#wake();
+      this.#changes.tell();
     });
   }
 
@@ -76,7 +77,7 @@ export class EventStreamClient implements AsyncDisposable {
     ]);
     const client = new EventStreamClient(call, response, lastEventId);
     const hasBegun = () => client.status !== 200 || client.retry !== undefined || client.ended;
-    while (!hasBegun()) await client.#change(Date.now() + 10_000);
+    while (!hasBegun()) await client.#changes.next(Date.now() + 10_000);
     return client;
   }
 
@@ -97,14 +98,14 @@ export class EventStreamClient implements AsyncDisposable {
     const deadline = Date.now() + timeout;
     while (!holds()) {
       if (this.ended) throw new Error(`the stream has ended: ${this.status} ${this.body}`);
-      await this.#change(deadline);
+      await this.#changes.next(deadline);
     }
   }
 
   /** Waits until the gateway has ended the stream. */
   async end(timeout = 20_000): Promise<void> {
     const deadline = Date.now() + timeout;
-    while (!this.ended) await this.#change(deadline);
+    while (!this.ended) await this.#changes.next(deadline);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -116,7 +117,7 @@ export class EventStreamClient implements AsyncDisposable {
     const lines = (this.#rest + text).split('\n');
     this.#rest = lines.pop()!;
     for (const line of lines) this.#line(line);
-    this.#wake();
+    this.#changes.tell();
   }
 
   #line(line: string): void {
@@ -137,27 +138,6 @@ export class EventStreamClient implements AsyncDisposable {
     }
     this.#name = '';
     this.#data = [];
-  }
-
-  #change(deadline: number): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const wake = () => {
-        clearTimeout(timer);
-        this.#waiting.delete(wake);
-        resolve();
-      };
-      const timer = setTimeout(() => {
-        this.#waiting.delete(wake);
-        reject(
-          new Error(`nothing came; last events: ${JSON.stringify(this.events.slice(-3)).slice(0, 2_000)}`),
-        );
-      }, deadline - Date.now());
-      this.#waiting.add(wake);
-    });
-  }
-
-  #wake(): void {
-    for (const wake of [...this.#waiting]) wake();
   }
 }
 

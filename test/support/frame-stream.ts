@@ -1,4 +1,5 @@
 /** A client of `POST /v1/stream` for tests, as a browser's page has one: `fetch`, whose body it reads as it comes. */
+import { Changes } from '@posthorn/testing';
 import type { Frame } from './courier-client.js';
 
 export interface FrameStreamRequest {
@@ -15,7 +16,7 @@ export class FrameStreamClient implements AsyncDisposable {
   body: any;
   ended = false;
   readonly #hangUp: AbortController;
-  readonly #waiting = new Set<() => void>();
+  readonly #changes = new Changes(() => JSON.stringify(this.frames.slice(-5)));
   readonly #reading: Promise<void>;
 
   private constructor(response: Response, hangUp: AbortController) {
@@ -24,7 +25,7 @@ export class FrameStreamClient implements AsyncDisposable {
     this.#hangUp = hangUp;
     this.#reading = this.#read(response).finally(() => {
       this.ended = true;
-      this.#wake();
+      this.#changes.tell();
     });
   }
 
@@ -69,14 +70,14 @@ export class FrameStreamClient implements AsyncDisposable {
     const deadline = Date.now() + timeout;
     while (!holds()) {
       if (this.ended) throw new Error(`the stream has ended: ${JSON.stringify(this.frames.slice(-5))}`);
-      await this.#change(deadline);
+      await this.#changes.next(deadline);
     }
   }
 
   /** Waits until the gateway has ended the stream. */
   async end(timeout = 20_000): Promise<void> {
     const deadline = Date.now() + timeout;
-    while (!this.ended) await this.#change(deadline);
+    while (!this.ended) await this.#changes.next(deadline);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -99,30 +100,11 @@ export class FrameStreamClient implements AsyncDisposable {
           if (!/^data: [^\n]*$/.test(block)) throw new Error(`no frame: ${block}`);
           this.frames.push(JSON.parse(block.slice('data: '.length)));
         }
-        this.#wake();
+        this.#changes.tell();
       }
     } catch (error) {
       if (!this.#hangUp.signal.aborted && !isCut(error)) throw error;
     }
-  }
-
-  #change(deadline: number): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const wake = () => {
-        clearTimeout(timer);
-        this.#waiting.delete(wake);
-        resolve();
-      };
-      const timer = setTimeout(() => {
-        this.#waiting.delete(wake);
-        reject(new Error(`nothing came; last frames: ${JSON.stringify(this.frames.slice(-5))}`));
-      }, deadline - Date.now());
-      this.#waiting.add(wake);
-    });
-  }
-
-  #wake(): void {
-    for (const wake of [...this.#waiting]) wake();
   }
 }
 

@@ -17,6 +17,8 @@ const READY_MS = 15_000;
  * @property {Record<string, string>} [env] further variables, for the configuration to name
  * @property {string} [name] the server's name; default "posthorn"
  * @property {{ name: string, port: number, routes: number[] }} [cluster]
+ * @property {(place: { dir: string, port: number, monitorPort: number }) => string} [configuration] the whole of it, in
+ *   place of what is made of the above
  * @property {string} [removeWhenOrphaned] a directory to delete should this process die without stopping the server
  */
 
@@ -40,12 +42,17 @@ export class NatsServer {
     this.port = port;
     this.websocketPort = websocketPort;
     this.monitorPort = monitorPort;
+    this.name = options.name ?? 'posthorn';
     this.url = `nats://127.0.0.1:${port}`;
     this.logFile = join(options.dir, 'nats.log');
   }
 
   get pid() {
     return this.#process?.pid;
+  }
+
+  get alive() {
+    return this.#process?.alive ?? false;
   }
 
   /** Resolves with how the running process ended, once it has. */
@@ -109,9 +116,10 @@ export class NatsServer {
   }
 
   #configuration() {
-    const { dir, name = 'posthorn', cluster, config = '' } = this.#options;
+    const { dir, cluster, config = '', configuration } = this.#options;
+    if (configuration) return configuration({ dir, port: this.port, monitorPort: this.monitorPort });
     const lines = [
-      `server_name: ${JSON.stringify(name)}`,
+      `server_name: ${JSON.stringify(this.name)}`,
       `listen: "127.0.0.1:${this.port}"`,
       `http: "127.0.0.1:${this.monitorPort}"`,
       'max_payload: 2MB',

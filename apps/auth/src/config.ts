@@ -1,9 +1,13 @@
+import { databaseTls } from '@posthorn/database';
 import {
   atLeastOne,
   type ConfigOf,
+  databaseFields,
   duration,
   integer,
+  natsFields,
   natsLogin,
+  natsTls,
   readConfig,
   shared,
 } from '@posthorn/service';
@@ -11,12 +15,8 @@ import {
 /** The auth app's environment variables. */
 export const AUTH_FIELDS = {
   nodeEnv: shared.nodeEnv,
-  natsUrl: shared.natsUrl,
-  natsUser: shared.natsUser,
-  natsPassword: shared.natsPassword,
-  natsNkeySeed: shared.natsNkeySeed,
-  natsCreds: shared.natsCreds,
-  databaseUrl: shared.databaseUrl,
+  ...natsFields,
+  ...databaseFields,
   databasePool: shared.databasePool,
   jwtSecret: shared.jwtSecret,
   jwksUrl: shared.jwksUrl,
@@ -52,6 +52,6 @@ export type AuthConfig = ConfigOf<typeof AUTH_FIELDS>;
 export function readAuthConfig(env: NodeJS.ProcessEnv): AuthConfig {
   return readConfig(AUTH_FIELDS, {
     env,
-    rules: [natsLogin, atLeastOne(AUTH_FIELDS, 'jwtSecret', 'jwksUrl')],
+    rules: [natsLogin, natsTls, databaseTls, atLeastOne(AUTH_FIELDS, 'jwtSecret', 'jwksUrl')],
   });
 }

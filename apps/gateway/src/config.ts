@@ -7,24 +7,22 @@ import {
   flag,
   integer,
   list,
+  natsFields,
   natsLogin,
+  natsTls,
   readConfig,
   shared,
   url,
 } from '@posthorn/service';
 
-const { nodeEnv, port, host, natsUrl, natsUser, natsPassword, natsNkeySeed, natsCreds } = shared;
-const { jwtSecret, jwksUrl, jwtIssuer, keySecret, instance, courierCompat, logLevel } = shared;
+const { nodeEnv, port, host, jwtSecret, jwksUrl, jwtIssuer, keySecret, instance } = shared;
+const { courierCompat, logLevel } = shared;
 
 export const GATEWAY_FIELDS = {
   nodeEnv,
   port,
   host,
-  natsUrl,
-  natsUser,
-  natsPassword,
-  natsNkeySeed,
-  natsCreds,
+  ...natsFields,
   jwtSecret,
   jwksUrl,
   jwtIssuer,
@@ -137,6 +135,13 @@ export const GATEWAY_FIELDS = {
     default: 15_000,
     description: 'Between two signs of life on an event stream',
   }),
+  drainDelay: duration('DRAIN_DELAY', {
+    min: 0,
+    max: 60_000,
+    default: 0,
+    description:
+      'How long a shutdown goes on answering, while /health/ready says no and connections are ended with their answers, until whoever balances by it has seen it',
+  }),
   drainBudget: duration('DRAIN_BUDGET', {
     min: 100,
     default: 20_000,
@@ -157,6 +162,7 @@ export function readGatewayConfig(env: NodeJS.ProcessEnv): GatewayConfig {
     env,
     rules: [
       natsLogin,
+      natsTls,
       atLeastOne(GATEWAY_FIELDS, 'jwtSecret', 'jwksUrl'),
       demoOutsideProduction,
       demoWithSecret,

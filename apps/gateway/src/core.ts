@@ -11,7 +11,7 @@ import {
   KeyRing,
   type NatsLink,
   natsFindings,
-  natsIdentity,
+  natsSettings,
   RevocationList,
   RpcClient,
   type Service,
@@ -71,8 +71,7 @@ export class GatewayCore {
     const production = config.nodeEnv === 'production';
     await checkAtStart(production, logger, () => configurationFindings(config, true));
     const link = await connectNats({
-      url: config.natsUrl,
-      ...natsIdentity(config),
+      ...natsSettings(config),
       name: 'gateway',
       inboxPrefix: appInbox('gateway'),
       logger,

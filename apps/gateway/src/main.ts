@@ -1,7 +1,8 @@
 import 'reflect-metadata';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
-import { createService, listenError, nestLogger, runMain } from '@posthorn/service';
+import { BUDGETS, createService, listenError, nestLogger, runMain } from '@posthorn/service';
 import { readGatewayConfig } from './config.js';
 import { GatewayCore } from './core.js';
 import { CourierAdapter } from './faces/courier/courier.adapter.js';
@@ -17,7 +18,10 @@ await runMain(async () => {
     app: 'gateway',
     instance: config.instance,
     logLevel: config.logLevel,
-    budgets: { 'finish in flight': config.drainBudget },
+    budgets: {
+      'stop accepting': BUDGETS['stop accepting'] + config.drainDelay,
+      'finish in flight': config.drainBudget,
+    },
   });
   const core = new GatewayCore(config, service);
   const app = await NestFactory.create<NestFastifyApplication>(
@@ -47,6 +51,8 @@ await runMain(async () => {
     throw listenError(error, config.host, config.port);
   });
   service.logger.info({ host: config.host, port: config.port }, 'gateway is listening');
+  // Not ready from the first moment, and there until everybody who sends requests here knows it.
+  service.shutdown.on('stop accepting', 'delay', () => sleep(config.drainDelay));
   service.shutdown.on('flush', 'http', () => app.close());
   await core.open();
   service.logger.info('gateway is ready');

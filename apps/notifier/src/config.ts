@@ -1,4 +1,15 @@
-import { type ConfigOf, duration, integer, natsLogin, readConfig, shared } from '@posthorn/service';
+import { databaseTls } from '@posthorn/database';
+import {
+  type ConfigOf,
+  databaseFields,
+  duration,
+  integer,
+  natsFields,
+  natsLogin,
+  natsTls,
+  readConfig,
+  shared,
+} from '@posthorn/service';
 
 const DAY_MS = 24 * 3_600_000;
 const RETENTION_MIN = 7 * DAY_MS;
@@ -8,12 +19,8 @@ const RETENTION_DEFAULT = 90 * DAY_MS;
 /** The notifier's environment variables. */
 export const NOTIFIER_FIELDS = {
   nodeEnv: shared.nodeEnv,
-  natsUrl: shared.natsUrl,
-  natsUser: shared.natsUser,
-  natsPassword: shared.natsPassword,
-  natsNkeySeed: shared.natsNkeySeed,
-  natsCreds: shared.natsCreds,
-  databaseUrl: shared.databaseUrl,
+  ...natsFields,
+  ...databaseFields,
   databasePool: shared.databasePool,
   port: integer('PORT', {
     min: 0,
@@ -62,5 +69,5 @@ export type NotifierConfig = ConfigOf<typeof NOTIFIER_FIELDS>;
 
 /** @throws {ConfigError} naming every variable that is missing or not acceptable. */
 export function readNotifierConfig(env: NodeJS.ProcessEnv): NotifierConfig {
-  return readConfig(NOTIFIER_FIELDS, { env, rules: [natsLogin] });
+  return readConfig(NOTIFIER_FIELDS, { env, rules: [natsLogin, natsTls, databaseTls] });
 }

@@ -1,21 +1,28 @@
 import { STREAM_DEFAULTS } from '@posthorn/bus/platform';
-import { type ConfigOf, integer, natsLogin, readConfig, shared, url } from '@posthorn/service';
+import { databaseTls } from '@posthorn/database';
+import {
+  type ConfigOf,
+  databaseFields,
+  integer,
+  natsFields,
+  natsLogin,
+  natsTls,
+  readConfig,
+  shared,
+  url,
+} from '@posthorn/service';
 
 /** The registry's environment variables. */
 export const REGISTRY_FIELDS = {
   nodeEnv: shared.nodeEnv,
-  natsUrl: shared.natsUrl,
-  natsUser: shared.natsUser,
-  natsPassword: shared.natsPassword,
-  natsNkeySeed: shared.natsNkeySeed,
-  natsCreds: shared.natsCreds,
+  ...natsFields,
   natsMonitorUrl: url('NATS_MONITOR_URL', {
     schemes: ['http', 'https'],
     several: true,
     optional: true,
     description: 'Monitoring ports of the NATS servers, for the doctor alone: http://nats-0.nats:8222,…',
   }),
-  databaseUrl: shared.databaseUrl,
+  ...databaseFields,
   databasePool: shared.databasePool,
   port: integer('PORT', {
     min: 0,
@@ -63,5 +70,5 @@ export type RegistryConfig = ConfigOf<typeof REGISTRY_FIELDS>;
 
 /** @throws {ConfigError} naming every variable that is missing or not acceptable. */
 export function readRegistryConfig(env: NodeJS.ProcessEnv): RegistryConfig {
-  return readConfig(REGISTRY_FIELDS, { env, rules: [natsLogin] });
+  return readConfig(REGISTRY_FIELDS, { env, rules: [natsLogin, natsTls, databaseTls] });
 }

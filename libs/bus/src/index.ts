@@ -44,3 +44,4 @@ export {
   type TopicHandle,
 } from './pubsub.js';
 export { BACKOFF, PermanentFailure } from './settlement.js';
+export type { NatsTls } from './tls.js';

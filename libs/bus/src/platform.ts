@@ -48,3 +48,4 @@ export type {
 } from './port.js';
 export { filtersOf, publishTopic } from './pubsub.js';
 export { type Settlement, settleFailure } from './settlement.js';
+export { type NatsTls, natsTlsOptions } from './tls.js';

@@ -43,6 +43,7 @@ import type {
   EphemeralEvent,
   Receipt,
 } from './port.js';
+import { type NatsTls, natsTlsOptions } from './tls.js';
 
 export interface PubSubOptions {
   /** NATS servers. Default: the client's own, loopback. */
@@ -68,7 +69,9 @@ export interface PubSubOptions {
   readonly observer?: Partial<BusObserver>;
   /** Who this service is to NATS, where that has users: what it may do is then made of `source`. */
   readonly credentials?: NatsCredentials;
-  /** Anything else of the NATS client: TLS. */
+  /** Demands TLS, as a `tls://` URL in `servers` does: `{}`, or files of a private authority and of our certificate. */
+  readonly tls?: NatsTls;
+  /** Anything else of the NATS client. */
   readonly nats?: NodeConnectionOptions;
 }
 
@@ -164,6 +167,8 @@ const DEFAULT_CONNECT_TIMEOUT = 10_000;
 const MAX_PENDING = { publishes: 10_000, bytes: 64 * 1024 * 1024 };
 /** The pause before a failed connection is tried again, in milliseconds. */
 const PAUSE = 250;
+/** Where the NATS client looks by itself. */
+const LOOPBACK = '127.0.0.1:4222';
 
 /** Connects in the background; the returned object can be used at once. */
 export function connectPubSub(options: PubSubOptions): PubSub {
@@ -240,6 +245,7 @@ class NatsPubSub implements PubSub {
   /** Aborted by {@link close}: calls that wait for the connection end. */
   readonly #closing = new AbortController();
   #nc: NatsConnection | undefined;
+  /** Who we are, and whom we trust. */
   readonly #login: NodeConnectionOptions;
   #opened: JetStreamBus | undefined;
   /** Renewed each time the connection is lost. */
@@ -254,7 +260,11 @@ class NatsPubSub implements PubSub {
     if (options.instance !== undefined) checkName('instance', options.instance);
     this.#options = options;
     const inboxPrefix = serviceInbox(options.source);
-    this.#login = { ...loginOf(options.credentials), ...(inboxPrefix ? { inboxPrefix } : {}) };
+    this.#login = {
+      ...loginOf(options.credentials),
+      ...natsTlsOptions([options.servers ?? LOOPBACK].flat(), options.tls),
+      ...(inboxPrefix ? { inboxPrefix } : {}),
+    };
     setMaxListeners(0, this.#closing.signal);
     this.#closing.signal.addEventListener('abort', () => {
       this.#gate.fail(unavailable('The connection was closed'));

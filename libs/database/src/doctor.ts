@@ -3,6 +3,7 @@ import { clockFinding, type Finding, finding, isLoopback, ok, reasonOf } from '@
 import { DataSource } from 'typeorm';
 import { type DatabaseOptions, dataSourceOptions } from './data-source.js';
 import type { StoreConfig } from './store.js';
+import { databaseSettings, databaseTlsRefusal } from './tls.js';
 
 /** The oldest that is supported. */
 const OLDEST_MAJOR = 17;
@@ -46,7 +47,7 @@ export async function examineDatabase(
   now: () => number = Date.now,
 ): Promise<Finding[]> {
   const source = new DataSource(
-    dataSourceOptions({ ...content, url: config.databaseUrl, schema: app, poolSize: 1 }),
+    dataSourceOptions({ ...content, ...databaseSettings(config), schema: app, poolSize: 1 }),
   );
   try {
     await source.initialize();
@@ -166,8 +167,9 @@ async function migrationsFinding(source: DataSource, schema: string): Promise<Fi
   return ok('database.migrations', `the schema ${schema} has all ${known.size} migrations`);
 }
 
-function unreachable(error: unknown, { databaseUrl }: StoreConfig): Finding {
-  const { host, pathname } = new URL(databaseUrl);
+function unreachable(error: unknown, config: StoreConfig): Finding {
+  const { url, tls } = databaseSettings(config);
+  const { host, pathname } = new URL(url);
   const { code } = error as { code?: string };
   // SQLSTATE class 28 and 42501: who we are; 3D000: no such database.
   const remedy =
@@ -176,5 +178,10 @@ function unreachable(error: unknown, { databaseUrl }: StoreConfig): Finding {
       : code === '3D000'
         ? `Make the database: CREATE DATABASE ${pathname.slice(1)} OWNER <role>.`
         : 'Start PostgreSQL, or set DATABASE_URL to where it is; the name has to resolve here, no network policy may be in between, and with sslmode=verify-full its certificate has to be trusted.';
-  return finding('database.reachable', 'failure', `${host}${pathname}: ${reasonOf(error)}`, remedy);
+  return finding(
+    'database.reachable',
+    'failure',
+    `${host}${pathname}: ${reasonOf(databaseTlsRefusal(error, url, tls) ?? error)}`,
+    remedy,
+  );
 }

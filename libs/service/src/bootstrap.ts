@@ -21,7 +21,7 @@ export interface WaitOptions {
 
 /**
  * Tries until it works, and never gives up: a process that exits because a dependency starts later only
- * adds noise. While it waits the health check `name` is down with the reason, and the log says so once.
+ * adds noise. A {@link StartError} alone ends it: what an operator has to put right. While it waits the health check `name` is down with the reason, and the log says so once.
  *
  * Pauses double from 100 ms to 2 s, each shortened by up to half at random, so that replicas that lost the
  * same dependency do not return in step.
@@ -40,6 +40,7 @@ export async function waitFor<T>(name: string, attempt: () => Promise<T>, option
     } catch (err) {
       const reason = reasonOf(err);
       health.set(name, false, reason);
+      if (err instanceof StartError) throw err;
       waiting.begin({ reason });
       logger.debug({ err }, `${name}: attempt failed`);
     }

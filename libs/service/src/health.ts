@@ -146,6 +146,8 @@ export function listenError(error: NodeJS.ErrnoException, host: string, port: nu
     EADDRINUSE: `port ${port} on ${host} is in use: set PORT to a free one`,
     EACCES: `port ${port} on ${host} needs privileges: set PORT to 1024 or above`,
     EADDRNOTAVAIL: `${host} is not an address of this machine: set HOST`,
+    ENOTFOUND: `${host} is not an address: set HOST`,
+    EAI_AGAIN: `${host} is not an address: set HOST`,
   };
   const reason = reasons[error.code ?? ''];
   return reason ? new StartError(`Cannot listen: ${reason}`, { cause: error }) : error;

@@ -15,12 +15,14 @@ export {
   type ConfigRow,
   type ConfigRule,
   choice,
+  databaseFields,
   describeConfig,
   duration,
   type Field,
   flag,
   integer,
   list,
+  natsFields,
   readConfig,
   secret,
   shared,
@@ -86,9 +88,10 @@ export {
   type NatsIdentity,
   type NatsLink,
   type NatsSettings,
-  natsIdentity,
   natsLogin,
   natsOptions,
+  natsSettings,
+  natsTls,
   openNats,
 } from './nats.js';
 export { ProblemFilter, type ShownProblem, toProblem, writeProblem } from './problem-filter.js';
@@ -104,4 +107,5 @@ export {
 } from './rpc.js';
 export { BUDGETS, type Budgets, PHASES, type Phase, Shutdown, ShutdownBegan, type Step } from './shutdown.js';
 export { StartError } from './start-error.js';
+export { certificateFindings, type TlsPeer, tlsRefusal } from './tls.js';
 export { findingsOf, validationPipe } from './validation.js';

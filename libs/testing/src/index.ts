@@ -9,6 +9,7 @@ export {
   startBus,
   type TestBus,
 } from './bus.js';
+export { Changes } from './changes.js';
 export { type ClusterOptions, startCluster, type TestCluster } from './cluster.js';
 export { Collected } from './collected.js';
 export { cpuTime } from './cpu-time.js';

@@ -1,9 +1,9 @@
 /** How an app is examined: its configuration, then what it connects to, with its own login. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect, type NatsConnection } from '@nats-io/transport-node';
+import type { NatsConnection } from '@nats-io/transport-node';
 import { appInbox } from '@posthorn/contracts';
 import { ConfigError } from '../config.js';
-import { type NatsConfig, natsIdentity, natsOptions } from '../nats.js';
+import { connectOnce, type NatsConfig, natsSettings } from '../nats.js';
 import { CHECKS, type CheckId } from './checks.js';
 import { type Finding, finding, ok, reasonOf } from './finding.js';
 import { natsFindings, unreachable } from './nats.js';
@@ -84,14 +84,7 @@ export async function examineNats(
 ): Promise<Finding[]> {
   let nc: NatsConnection;
   try {
-    nc = await connect(
-      natsOptions({
-        url: config.natsUrl,
-        ...natsIdentity(config),
-        name: `doctor-${app}`,
-        inboxPrefix: appInbox(app),
-      }),
-    );
+    nc = await connectOnce({ ...natsSettings(config), name: `doctor-${app}`, inboxPrefix: appInbox(app) });
   } catch (error) {
     return [unreachable(error, config)];
   }

@@ -20,7 +20,7 @@ export function atLeastVersion(version: string, least: string): boolean {
 /** What a server said when it was connected to: version, login, encryption. Costs no question. */
 export function natsFindings(
   info: ServerInfo | undefined,
-  { natsUrl }: Pick<NatsConfig, 'natsUrl'>,
+  { natsUrl, natsCa, natsCert }: Pick<NatsConfig, 'natsUrl' | 'natsCa' | 'natsCert'>,
   production: boolean,
 ): Finding[] {
   if (!info) return [];
@@ -29,7 +29,7 @@ export function natsFindings(
   return [
     versionFinding(info.version, production),
     loginFinding(info, local, production),
-    tlsFinding(info, natsUrl, local),
+    tlsFinding(Boolean(info.tls_required || natsUrl.includes('tls://') || natsCa || natsCert), local),
   ];
 }
 
@@ -62,14 +62,14 @@ function loginFinding(info: ServerInfo, local: boolean, production: boolean): Fi
   );
 }
 
-function tlsFinding(info: ServerInfo, natsUrl: string, local: boolean): Finding {
-  if (info.tls_required || natsUrl.includes('tls://')) return ok('nats.tls', 'encrypted');
+function tlsFinding(encrypted: boolean, local: boolean): Finding {
+  if (encrypted) return ok('nats.tls', 'encrypted');
   if (local) return ok('nats.tls', 'not encrypted, on this machine');
   return finding(
     'nats.tls',
     'warning',
     'the connection to NATS is not encrypted',
-    'Give the servers certificates and the apps a tls:// URL, unless the network itself encrypts (a mesh, WireGuard).',
+    'Give the servers certificates, and the apps a tls:// URL or NATS_CA, unless the network itself encrypts (a mesh, WireGuard).',
   );
 }
 
