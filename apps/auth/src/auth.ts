@@ -38,7 +38,7 @@ const RECONCILE_RETRY_MS = 1_000;
  * @throws {StartError} in production, where it would not be safe
  */
 export async function startAuth(service: Service, config: AuthConfig): Promise<void> {
-  const { health, logger, metrics, shutdown } = service;
+  const { health, logger, metrics, shutdown, tracing } = service;
   health.expect('nats', 'database', 'revocations', 'calls');
   const inProduction = config.nodeEnv === 'production';
   await checkAtStart(inProduction, logger, () => configurationFindings(config, true));
@@ -87,7 +87,7 @@ export async function startAuth(service: Service, config: AuthConfig): Promise<v
       revoking: new Revoking({ source: database, store, projection }),
       tokens: new Tokens(new TokenStore(database), logger),
     }),
-    { ...rpcServerOptions({ nats, app: 'auth' }), logger: nestLogger(logger) },
+    { ...rpcServerOptions({ nats, app: 'auth', tracing }), logger: nestLogger(logger) },
   );
   app.useGlobalPipes(validationPipe());
   app.useGlobalFilters(new RpcProblemFilter({ logger, translate: databaseAway }));

@@ -14,10 +14,9 @@ import { createAdapter } from './http/server.js';
 
 await runMain(async () => {
   const config = readGatewayConfig(process.env);
-  const service = createService({
+  const service = await createService({
+    ...config,
     app: 'gateway',
-    instance: config.instance,
-    logLevel: config.logLevel,
     budgets: {
       'stop accepting': BUDGETS['stop accepting'] + config.drainDelay,
       'finish in flight': config.drainBudget,
@@ -40,7 +39,13 @@ await runMain(async () => {
     app.enableCors({
       origin: config.allowedOrigins.includes('*') ? '*' : [...config.allowedOrigins],
       methods: ['GET', 'POST', 'PUT', 'DELETE'],
-      exposedHeaders: ['Posthorn-Position', 'Posthorn-Event-Id', 'Idempotency-Key', 'Retry-After'],
+      exposedHeaders: [
+        'Posthorn-Position',
+        'Posthorn-Event-Id',
+        'Idempotency-Key',
+        'Retry-After',
+        'X-Request-Id',
+      ],
       maxAge: 600,
       strictPreflight: false,
     });
