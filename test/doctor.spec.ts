@@ -391,9 +391,9 @@ describe('the configuration', () => {
       { allowed: 'warning', 'public-url': 'ok', proxy: 'warning' },
     ],
     [
-      'an origin that no browser sends',
-      { ALLOWED_ORIGINS: 'https://app.example.com/', PUBLIC_WS_URL: 'ws://live.example.com' },
-      { allowed: 'failure', 'public-url': 'warning', proxy: 'ok' },
+      'an address without TLS',
+      { ALLOWED_ORIGINS: 'https://app.example.com', PUBLIC_WS_URL: 'ws://live.example.com' },
+      { allowed: 'ok', 'public-url': 'warning', proxy: 'ok' },
     ],
     [
       'a page without TLS, and an address of this machine',

@@ -36,14 +36,6 @@ export function configurationFindings(config: GatewayConfig, production: boolean
 
 function originsFinding({ allowedOrigins }: GatewayConfig, production: boolean): Finding {
   const listed = allowedOrigins.filter((origin) => origin !== '*');
-  const misspelt = listed.filter((origin) => !URL.canParse(origin) || new URL(origin).origin !== origin);
-  if (misspelt.length > 0)
-    return finding(
-      'origins.allowed',
-      'failure',
-      `ALLOWED_ORIGINS has ${misspelt.join(', ')}, which no browser sends`,
-      'Write each as scheme, host and port if it is not the usual one, in lower case and without a path or a slash at the end: https://app.example.com.',
-    );
   const all = allowedOrigins.includes('*');
   if (!production) return ok('origins.allowed', all ? 'every origin, in development' : shown(listed));
   if (all)

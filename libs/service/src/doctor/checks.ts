@@ -46,8 +46,8 @@ export const CHECKS = {
     atStart: 'told',
   },
   'origins.allowed': {
-    of: "ALLOWED_ORIGINS names the product's pages, as browsers write them",
-    why: 'An origin that is missing or misspelt locks its pages out; * lets the pages of any site call with a token that they got hold of.',
+    of: "ALLOWED_ORIGINS names the product's pages, and they come over TLS",
+    why: 'An origin that is missing locks its pages out; * lets the pages of any site call with a token that they got hold of.',
     atStart: 'told',
   },
   'origins.public-url': {
