@@ -1,16 +1,20 @@
 import { NestFactory } from '@nestjs/core';
 import { ProvisioningError, streamConfigs } from '@posthorn/bus/platform';
-import { databaseAway, openStore } from '@posthorn/database';
+import { databaseAway, databaseFindings, openStore } from '@posthorn/database';
 import {
+  checkAtStart,
   keepUp,
+  natsFindings,
   nestLogger,
   openNats,
   RpcProblemFilter,
+  replicasFinding,
   rpcServerOptions,
   type Service,
   StartError,
 } from '@posthorn/service';
 import type { RegistryConfig } from './config.js';
+import { configurationFindings } from './doctor.js';
 import { Epochs } from './epoch.js';
 import { RegistryMetrics } from './metrics.js';
 import { Projection } from './projection.js';
@@ -36,11 +40,18 @@ const RETRY = 5_000;
 export async function startRegistry(config: RegistryConfig, service: Service): Promise<void> {
   const { logger, health, shutdown } = service;
   health.expect('nats', 'database', 'streams', 'epochs', 'projection', 'calls');
+  const production = config.nodeEnv === 'production';
+  await checkAtStart(production, logger, () => configurationFindings(config));
   const metrics = new RegistryMetrics(service.metrics);
   const [nats, source] = await Promise.all([openNats(service, config), openStore(service, config, SCHEMA)]);
   const { connection: nc } = nats;
   const { streamMaxAge: maxAgeSeconds, streamMaxBytes: maxBytes, streamReplicas: replicas } = config;
 
+  await checkAtStart(production, logger, async () => [
+    ...natsFindings(nc.info, config, true),
+    replicasFinding(nc.info, replicas, true),
+    ...(await databaseFindings(source, config)),
+  ]);
   const wanted = streamConfigs({ maxAgeSeconds, maxBytes, replicas });
   const streams = new Streams({ nc, logger, wanted, metrics });
   const epochs = new Epochs({ nc, source, replicas, logger });

@@ -8,6 +8,7 @@ export {
   watchDatabase,
 } from './data-source.js';
 export { DatabaseMetrics } from './database-metrics.js';
+export { databaseFindings, examineDatabase } from './doctor.js';
 export { isConflict, isUnavailable } from './failure.js';
 export { MIGRATION_FIELDS, runMigrations } from './migrations.js';
 export { databaseAway, openStore, type StoreConfig } from './store.js';
