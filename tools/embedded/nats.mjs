@@ -9,12 +9,20 @@ import { ensureProgram } from './program.mjs';
 const READY_MS = 15_000;
 
 /**
+ * @typedef {object} NatsTlsOptions paths of PEM files
+ * @property {string} certFile
+ * @property {string} keyFile
+ * @property {string} [caFile] clients have to bring a certificate of these authorities
+ */
+
+/**
  * @typedef {object} NatsOptions
  * @property {string} dir where the configuration, the log and the store live; made when missing
  * @property {number} [port] default: a free one
  * @property {number} [websocketPort] opens a WebSocket listener (without TLS) there; 0 for a free port
  * @property {string} [config] further lines of configuration: accounts, limits
  * @property {Record<string, string>} [env] further variables, for the configuration to name
+ * @property {NatsTlsOptions} [tls] TLS for clients, and no connection without
  * @property {string} [name] the server's name; default "posthorn"
  * @property {{ name: string, port: number, routes: number[] }} [cluster]
  * @property {string} [removeWhenOrphaned] a directory to delete should this process die without stopping the server
@@ -40,7 +48,7 @@ export class NatsServer {
     this.port = port;
     this.websocketPort = websocketPort;
     this.monitorPort = monitorPort;
-    this.url = `nats://127.0.0.1:${port}`;
+    this.url = `${options.tls ? 'tls' : 'nats'}://127.0.0.1:${port}`;
     this.logFile = join(options.dir, 'nats.log');
   }
 
@@ -109,7 +117,7 @@ export class NatsServer {
   }
 
   #configuration() {
-    const { dir, name = 'posthorn', cluster, config = '' } = this.#options;
+    const { dir, name = 'posthorn', cluster, tls, config = '' } = this.#options;
     const lines = [
       `server_name: ${JSON.stringify(name)}`,
       `listen: "127.0.0.1:${this.port}"`,
@@ -119,6 +127,12 @@ export class NatsServer {
     ];
     if (this.websocketPort) {
       lines.push(`websocket { listen: "127.0.0.1:${this.websocketPort}", no_tls: true }`);
+    }
+    if (tls) {
+      const ca = tls.caFile ? `ca_file: ${JSON.stringify(tls.caFile)}, verify: true, ` : '';
+      lines.push(
+        `tls { ${ca}cert_file: ${JSON.stringify(tls.certFile)}, key_file: ${JSON.stringify(tls.keyFile)}, timeout: 5 }`,
+      );
     }
     if (cluster) {
       const routes = cluster.routes.map((port) => `"nats://127.0.0.1:${port}"`).join(', ');
