@@ -51,6 +51,11 @@ export class Cluster {
     this.#options = options;
   }
 
+  /** The directory of all its files, which goes with it. */
+  get home(): string {
+    return this.#dir;
+  }
+
   /** Starts everything. Called by {@link startCluster}. */
   async start(): Promise<void> {
     const common = { removeWhenOrphaned: this.#dir };
