@@ -33,6 +33,7 @@ function wrongValues(type: string): string[] {
       `nats://a:4222,ftp://me:${HIDDEN}@b`,
       `me:${HIDDEN}@x`,
     ],
+    'number from 0 to 1': ['nonsense', '-0.1', '1.1', 'NaN', '50%'],
     path: ['/nowhere/at/all', '.', 'package.json', `-----BEGIN PRIVATE KEY-----\n${HIDDEN}\n`],
   };
   const found = values[type];
@@ -44,9 +45,10 @@ function wrongValues(type: string): string[] {
  * Any text is one of these: a wrong one is found out by whom it is said to. HOST is found out when the app listens,
  * and a secret that is too short by itself (below).
  */
-const ANY_TEXT = ['HOST', 'NATS_USER', 'JWT_ISSUER', 'INSTANCE'];
+const ANY_TEXT = ['HOST', 'NATS_USER', 'JWT_ISSUER', 'INSTANCE', 'ALLOWED_ORIGINS'];
+const FREE = ['text', 'list, comma-separated'];
 /** Secrets without a least length: whoever gave them says how long they are. */
-const ANY_SECRET = ['NATS_PASSWORD', 'NATS_NKEY_SEED'];
+const ANY_SECRET = ['NATS_PASSWORD', 'NATS_NKEY_SEED', 'OTEL_EXPORTER_OTLP_HEADERS'];
 
 const rows = Object.entries(TABLES).flatMap(([app, table]) =>
   Object.values(table).map((field) => [app, field.name, field] as const),
@@ -67,7 +69,7 @@ describe('a wrong value', () => {
   it.each(rows)(
     'of %s %s is named, shown unless it is secret, and answered with what is wanted',
     (_, name, field) => {
-      if (field.type === 'text') {
+      if (FREE.includes(field.type)) {
         expect(ANY_TEXT).toContain(name);
         return;
       }
@@ -91,7 +93,7 @@ describe('a wrong value', () => {
 
   it('of every variable of an app is told at once', () => {
     for (const table of Object.values(TABLES)) {
-      const wrong = Object.values(table).filter(({ type }) => type !== 'text' && type !== 'secret');
+      const wrong = Object.values(table).filter(({ type }) => ![...FREE, 'secret'].includes(type));
       const env = Object.fromEntries(wrong.map(({ name, type }) => [name, wrongValues(type)[0]!]));
       let findings: readonly { name: string }[] = [];
       try {

@@ -1,22 +1,20 @@
 import { randomBytes } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { apps } from './checkout.mjs';
 import { AppProcess } from './embedded/app.mjs';
 import { startNatsServer } from './embedded/nats.mjs';
 import { startPostgresServer } from './embedded/postgres.mjs';
 import { assertPortFree, freePort, PortInUseError } from './embedded/process.mjs';
+import { keptSecrets, portOf } from './home.mjs';
+import { supervise } from './supervise.mjs';
 
 const GIB = 1024 ** 3;
-const SHORTEST_PAUSE_MS = 500;
-const LONGEST_PAUSE_MS = 10_000;
 
 /**
  * @typedef {import('./checkout.mjs').AppName} AppName
  * @typedef {import('./embedded/nats.mjs').NatsServer} NatsServer
  * @typedef {import('./embedded/postgres.mjs').PostgresServer} PostgresServer
- * @typedef {{ start(): Promise<void>, exited: Promise<unknown> | undefined }} Supervised
  */
 
 /**
@@ -47,7 +45,10 @@ export class Stack {
     chmodSync(home, 0o711);
     this.port = portOf(env, 'PORT', 8080);
     this.url = `http://127.0.0.1:${this.port}`;
-    const kept = keptSecrets(join(home, 'secrets.json'));
+    const kept = keptSecrets(join(home, 'secrets.json'), () => {
+      const secret = () => randomBytes(32).toString('base64url');
+      return { jwt: secret(), key: secret(), database: secret() };
+    });
     this.secrets = {
       jwt: env.JWT_SECRET || kept.jwt,
       key: env.KEY_SECRET || kept.key,
@@ -146,54 +147,12 @@ export class Stack {
   }
 
   /**
-   * Brings a process back whenever it ends by itself.
    * @param {string} name
-   * @param {Supervised} supervised
+   * @param {import('./supervise.mjs').Supervised} supervised
    */
-  async #supervise(name, supervised) {
-    let pauseMs = SHORTEST_PAUSE_MS;
-    for (;;) {
-      await supervised.exited;
-      if (this.#stopping) return;
-      this.#options.notice(`${name} ended by itself; starting it again`);
-      await sleep(pauseMs);
-      if (this.#stopping) return;
-      try {
-        await supervised.start();
-        this.#options.notice(`${name} is back`);
-        pauseMs = SHORTEST_PAUSE_MS;
-      } catch (error) {
-        if (this.#stopping) return;
-        this.#options.notice(error instanceof Error ? error.message : String(error));
-        pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
-      }
-    }
+  #supervise(name, supervised) {
+    return supervise(name, supervised, { wanted: () => !this.#stopping, notice: this.#options.notice });
   }
-}
-
-/**
- * Made once: a restart must not end everybody's sessions, nor lose the way into the database.
- * @param {string} file
- * @returns {{ jwt: string, key: string, database: string }}
- */
-function keptSecrets(file) {
-  if (!existsSync(file)) {
-    const secret = () => randomBytes(32).toString('base64url');
-    const made = { jwt: secret(), key: secret(), database: secret() };
-    writeFileSync(file, `${JSON.stringify(made, null, 2)}\n`, { mode: 0o600 });
-  }
-  return JSON.parse(readFileSync(file, 'utf8'));
-}
-
-/**
- * @param {NodeJS.ProcessEnv} env
- * @param {string} name
- * @param {number} fallback
- */
-function portOf(env, name, fallback) {
-  const port = Number(env[name] || fallback);
-  if (Number.isInteger(port) && port > 0 && port < 65536) return port;
-  throw new Error(`${name} is ${JSON.stringify(env[name])}: it wants a port, 1 to 65535`);
 }
 
 /**

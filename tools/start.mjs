@@ -2,13 +2,13 @@
  * npm start: from a fresh checkout to a running Posthorn on this machine. Only built-in modules until the
  * dependencies are installed.
  */
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { build } from './build.mjs';
 import { root } from './checkout.mjs';
 import { followLog } from './embedded/log.mjs';
 import { ensureNatsServer } from './embedded/nats.mjs';
-import { environmentFile, homeOf } from './home.mjs';
+import { environmentFile, homeOf, writeEnvironment } from './home.mjs';
+import { takeLock } from './lock.mjs';
 import { installDependencies, step } from './steps.mjs';
 
 const TOKEN_DAYS = 30;
@@ -20,7 +20,7 @@ let stack;
 let stopping;
 
 const home = homeOf(process.env);
-const lockFile = join(home, 'start.pid');
+let unlock = () => {};
 
 for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
   process.on(signal, () => void stop().then(() => process.exit(0)));
@@ -38,7 +38,11 @@ try {
 
 async function start() {
   console.log('\nPosthorn\n');
-  takeLock();
+  unlock = takeLock(
+    home,
+    'start',
+    'set POSTHORN_HOME to another folder, and PORT, NATS_PORT and DATABASE_PORT to free ports.',
+  );
   await installDependencies();
   await build();
   const { Stack } = await import('./stack.mjs');
@@ -58,7 +62,7 @@ async function start() {
   );
   const tokens = await signTokens(running.secrets.jwt);
   await step('create the audience demo', () => createAudience(running.url, tokens.POSTHORN_TOKEN_SERVICE));
-  const envFile = writeEnvironment(running, tokens);
+  const envFile = writeValues(running, tokens);
   // The children are unreferenced, so that a failed start ends by itself; a good one stays.
   setInterval(() => {}, 2 ** 30);
   console.log(welcome(running, tokens.POSTHORN_TOKEN_SERVICE, envFile));
@@ -71,43 +75,9 @@ function stop() {
       console.log('');
       await stack.stop((name, end) => step(`stop ${name}`, end));
     }
-    if (ownsLock()) rmSync(lockFile, { force: true });
+    unlock();
   })();
   return stopping;
-}
-
-function takeLock() {
-  mkdirSync(home, { recursive: true });
-  const owner = lockOwner();
-  if (owner && owner !== process.pid && isStart(owner)) {
-    throw new Error(
-      `Posthorn runs already with the data in ${home} (process ${owner}). Stop that one with Ctrl-C; or, to run a ` +
-        'second one, set POSTHORN_HOME to another folder, and PORT, NATS_PORT and DATABASE_PORT to free ports.',
-    );
-  }
-  writeFileSync(lockFile, String(process.pid));
-}
-
-function lockOwner() {
-  return existsSync(lockFile) ? Number(readFileSync(lockFile, 'utf8')) : undefined;
-}
-
-function ownsLock() {
-  return lockOwner() === process.pid;
-}
-
-/**
- * Whether that process is this very program: its number may have been given out again.
- * @param {number} pid
- */
-function isStart(pid) {
-  try {
-    process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-  const command = `/proc/${pid}/cmdline`;
-  return !existsSync(command) || readFileSync(command, 'utf8').includes('start.mjs');
 }
 
 /** @param {string} jwtSecret */
@@ -138,13 +108,12 @@ async function createAudience(url, token) {
 }
 
 /**
- * Writes what any tool needs to connect; for `. dev.env` in a shell.
  * @param {import('./stack.mjs').Stack} running
  * @param {Record<string, string>} tokens
  */
-function writeEnvironment(running, tokens) {
+function writeValues(running, tokens) {
   const file = environmentFile(home);
-  const values = {
+  writeEnvironment(file, {
     POSTHORN_URL: running.url,
     POSTHORN_HOME: home,
     NATS_URL: running.natsUrl,
@@ -152,12 +121,7 @@ function writeEnvironment(running, tokens) {
     JWT_SECRET: running.secrets.jwt,
     KEY_SECRET: running.secrets.key,
     ...tokens,
-  };
-  const lines = Object.entries(values).map(
-    ([name, value]) => `${name}='${value.replaceAll("'", "'\\''")}'\n`,
-  );
-  rmSync(file, { force: true });
-  writeFileSync(file, lines.join(''), { mode: 0o600 });
+  });
   return file;
 }
 

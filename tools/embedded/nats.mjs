@@ -25,6 +25,8 @@ const READY_MS = 15_000;
  * @property {NatsTlsOptions} [tls] TLS for clients, and no connection without
  * @property {string} [name] the server's name; default "posthorn"
  * @property {{ name: string, port: number, routes: number[] }} [cluster]
+ * @property {(place: { dir: string, port: number, monitorPort: number }) => string} [configuration] the whole of it, in
+ *   place of what is made of the above
  * @property {string} [removeWhenOrphaned] a directory to delete should this process die without stopping the server
  */
 
@@ -48,12 +50,17 @@ export class NatsServer {
     this.port = port;
     this.websocketPort = websocketPort;
     this.monitorPort = monitorPort;
+    this.name = options.name ?? 'posthorn';
     this.url = `${options.tls ? 'tls' : 'nats'}://127.0.0.1:${port}`;
     this.logFile = join(options.dir, 'nats.log');
   }
 
   get pid() {
     return this.#process?.pid;
+  }
+
+  get alive() {
+    return this.#process?.alive ?? false;
   }
 
   /** Resolves with how the running process ended, once it has. */
@@ -117,9 +124,10 @@ export class NatsServer {
   }
 
   #configuration() {
-    const { dir, name = 'posthorn', cluster, tls, config = '' } = this.#options;
+    const { dir, cluster, tls, config = '', configuration } = this.#options;
+    if (configuration) return configuration({ dir, port: this.port, monitorPort: this.monitorPort });
     const lines = [
-      `server_name: ${JSON.stringify(name)}`,
+      `server_name: ${JSON.stringify(this.name)}`,
       `listen: "127.0.0.1:${this.port}"`,
       `http: "127.0.0.1:${this.monitorPort}"`,
       'max_payload: 2MB',

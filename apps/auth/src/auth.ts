@@ -32,7 +32,7 @@ const RECONCILE_RETRY_MS = 1_000;
  * it waiting, and in whichever order they come. The service's shutdown ends it.
  */
 export async function startAuth(service: Service, config: AuthConfig): Promise<void> {
-  const { health, logger, metrics, shutdown } = service;
+  const { health, logger, metrics, shutdown, tracing } = service;
   health.expect('nats', 'database', 'revocations', 'calls');
   const production = config.nodeEnv === 'production' && !config.courierCompat;
   const verifier = createVerifier({ ...config, issuer: config.jwtIssuer, production });
@@ -74,7 +74,7 @@ export async function startAuth(service: Service, config: AuthConfig): Promise<v
       revoking: new Revoking({ source: database, store, projection }),
       tokens: new Tokens(new TokenStore(database), logger),
     }),
-    { ...rpcServerOptions({ nats, app: 'auth' }), logger: nestLogger(logger) },
+    { ...rpcServerOptions({ nats, app: 'auth', tracing }), logger: nestLogger(logger) },
   );
   app.useGlobalPipes(validationPipe());
   app.useGlobalFilters(new RpcProblemFilter({ logger, translate: databaseAway }));

@@ -10,6 +10,7 @@ import {
   natsTls,
   readConfig,
   shared,
+  tracingHeaders,
 } from '@posthorn/service';
 
 /** The auth app's environment variables. */
@@ -31,6 +32,8 @@ export const AUTH_FIELDS = {
   host: shared.host,
   instance: shared.instance,
   logLevel: shared.logLevel,
+  otlpEndpoint: shared.otlpEndpoint,
+  otlpHeaders: shared.otlpHeaders,
   streamReplicas: integer('STREAM_REPLICAS', {
     min: 1,
     max: 5,
@@ -52,6 +55,6 @@ export type AuthConfig = ConfigOf<typeof AUTH_FIELDS>;
 export function readAuthConfig(env: NodeJS.ProcessEnv): AuthConfig {
   return readConfig(AUTH_FIELDS, {
     env,
-    rules: [natsLogin, natsTls, databaseTls, atLeastOne(AUTH_FIELDS, 'jwtSecret', 'jwksUrl')],
+    rules: [natsLogin, natsTls, tracingHeaders, databaseTls, atLeastOne(AUTH_FIELDS, 'jwtSecret', 'jwksUrl')],
   });
 }

@@ -10,13 +10,15 @@ import {
   natsFields,
   natsLogin,
   natsTls,
+  ratio,
   readConfig,
   shared,
+  tracingHeaders,
   url,
 } from '@posthorn/service';
 
 const { nodeEnv, port, host, jwtSecret, jwksUrl, jwtIssuer, keySecret, instance } = shared;
-const { courierCompat, logLevel } = shared;
+const { courierCompat, logLevel, otlpEndpoint, otlpHeaders } = shared;
 
 export const GATEWAY_FIELDS = {
   nodeEnv,
@@ -30,6 +32,13 @@ export const GATEWAY_FIELDS = {
   instance,
   courierCompat,
   logLevel,
+  otlpEndpoint,
+  otlpHeaders,
+  traceRatio: ratio('TRACE_RATIO', {
+    default: 0.01,
+    description:
+      'Share of the calls and publishes that are traced, beside those that a service or an admin asks to be (traceparent)',
+  }),
   publicWsUrl: url('PUBLIC_WS_URL', {
     schemes: ['ws', 'wss'],
     optional: true,
@@ -135,6 +144,13 @@ export const GATEWAY_FIELDS = {
     default: 15_000,
     description: 'Between two signs of life on an event stream',
   }),
+  drainDelay: duration('DRAIN_DELAY', {
+    min: 0,
+    max: 60_000,
+    default: 0,
+    description:
+      'How long a shutdown goes on answering, while /health/ready says no and connections are ended with their answers, until whoever balances by it has seen it',
+  }),
   drainBudget: duration('DRAIN_BUDGET', {
     min: 100,
     default: 20_000,
@@ -155,6 +171,7 @@ export function readGatewayConfig(env: NodeJS.ProcessEnv): GatewayConfig {
     env,
     rules: [
       natsLogin,
+      tracingHeaders,
       natsTls,
       atLeastOne(GATEWAY_FIELDS, 'jwtSecret', 'jwksUrl'),
       demoOutsideProduction,

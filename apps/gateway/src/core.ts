@@ -13,6 +13,7 @@ import {
   RevocationList,
   RpcClient,
   type Service,
+  type Tracing,
   type Verifier,
 } from '@posthorn/service';
 import type { GatewayConfig } from './config.js';
@@ -79,6 +80,7 @@ export class GatewayCore {
           audience: null,
           connected: () => link.isConnected(),
           observer: this.metrics.bus,
+          tracer: service.tracing,
           log: (level, message, fields) => logger[level](fields, message),
         }),
       ),
@@ -90,6 +92,7 @@ export class GatewayCore {
       retention: (audience, filter) => bus.topics.retention(audience, filter),
       resumed: (outcome) => this.metrics.resumes[outcome].inc(),
       pageRead: () => this.metrics.pollPages.inc(),
+      tracer: service.tracing,
     });
     this.wheel.start();
     shutdown.on('flush', 'bus', async () => {
@@ -97,10 +100,17 @@ export class GatewayCore {
       this.wheel.stop();
       await revocations.close();
     });
-    const rpc = new RpcClient(link);
+    const rpc = new RpcClient(link, service.tracing);
     const quotas = new Quotas();
     keepReporting({ quotas, rpc, service, reports: this.metrics.usageReports });
-    this.#parts = { link, bus, publisher: metered(bus, quotas), hub, rpc, revocations };
+    this.#parts = {
+      link,
+      bus,
+      publisher: traced(metered(bus, quotas), service.tracing),
+      hub,
+      rpc,
+      revocations,
+    };
   }
 
   get bus(): JetStreamBus {
@@ -135,4 +145,15 @@ export class GatewayCore {
     }
     return this.#parts;
   }
+}
+
+/** Makes what a traced call publishes a part of its trace. */
+function traced(publisher: Pick<Bus, 'publish'>, tracing: Tracing | undefined): Pick<Bus, 'publish'> {
+  if (!tracing) return publisher;
+  return {
+    publish: (draft) => {
+      const traceparent = tracing.current;
+      return publisher.publish(traceparent === undefined ? draft : { ...draft, traceparent });
+    },
+  };
 }

@@ -1,7 +1,8 @@
 import 'reflect-metadata';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
-import { createService, listenError, nestLogger, runMain } from '@posthorn/service';
+import { BUDGETS, createService, listenError, nestLogger, runMain } from '@posthorn/service';
 import { readGatewayConfig } from './config.js';
 import { GatewayCore } from './core.js';
 import { CourierAdapter } from './faces/courier/courier.adapter.js';
@@ -13,11 +14,13 @@ import { createAdapter } from './http/server.js';
 
 await runMain(async () => {
   const config = readGatewayConfig(process.env);
-  const service = createService({
+  const service = await createService({
+    ...config,
     app: 'gateway',
-    instance: config.instance,
-    logLevel: config.logLevel,
-    budgets: { 'finish in flight': config.drainBudget },
+    budgets: {
+      'stop accepting': BUDGETS['stop accepting'] + config.drainDelay,
+      'finish in flight': config.drainBudget,
+    },
   });
   const core = new GatewayCore(config, service);
   const app = await NestFactory.create<NestFastifyApplication>(
@@ -36,7 +39,13 @@ await runMain(async () => {
     app.enableCors({
       origin: config.allowedOrigins.includes('*') ? '*' : [...config.allowedOrigins],
       methods: ['GET', 'POST', 'PUT', 'DELETE'],
-      exposedHeaders: ['Posthorn-Position', 'Posthorn-Event-Id', 'Idempotency-Key', 'Retry-After'],
+      exposedHeaders: [
+        'Posthorn-Position',
+        'Posthorn-Event-Id',
+        'Idempotency-Key',
+        'Retry-After',
+        'X-Request-Id',
+      ],
       maxAge: 600,
       strictPreflight: false,
     });
@@ -47,6 +56,8 @@ await runMain(async () => {
     throw listenError(error, config.host, config.port);
   });
   service.logger.info({ host: config.host, port: config.port }, 'gateway is listening');
+  // Not ready from the first moment, and there until everybody who sends requests here knows it.
+  service.shutdown.on('stop accepting', 'delay', () => sleep(config.drainDelay));
   service.shutdown.on('flush', 'http', () => app.close());
   await core.open();
   service.logger.info('gateway is ready');

@@ -9,6 +9,7 @@ import {
   natsTls,
   readConfig,
   shared,
+  tracingHeaders,
 } from '@posthorn/service';
 
 const DAY_MS = 24 * 3_600_000;
@@ -30,6 +31,8 @@ export const NOTIFIER_FIELDS = {
   host: shared.host,
   instance: shared.instance,
   logLevel: shared.logLevel,
+  otlpEndpoint: shared.otlpEndpoint,
+  otlpHeaders: shared.otlpHeaders,
   inFlight: integer('EVENTS_IN_FLIGHT', {
     min: 1,
     max: 20_000,
@@ -68,5 +71,5 @@ export type NotifierConfig = ConfigOf<typeof NOTIFIER_FIELDS>;
 
 /** @throws {ConfigError} naming every variable that is missing or not acceptable. */
 export function readNotifierConfig(env: NodeJS.ProcessEnv): NotifierConfig {
-  return readConfig(NOTIFIER_FIELDS, { env, rules: [natsLogin, natsTls, databaseTls] });
+  return readConfig(NOTIFIER_FIELDS, { env, rules: [natsLogin, natsTls, tracingHeaders, databaseTls] });
 }

@@ -51,6 +51,7 @@ async function openBus(
     audience: null,
     connected: () => nats.isConnected(),
     observer: metrics.observer,
+    tracer: service.tracing,
     log: (level, message, fields) => logger[level](fields, message),
   });
   service.shutdown.on('flush', 'bus', () => bus.close());

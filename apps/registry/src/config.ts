@@ -9,6 +9,7 @@ import {
   natsTls,
   readConfig,
   shared,
+  tracingHeaders,
 } from '@posthorn/service';
 
 /** The registry's environment variables. */
@@ -25,6 +26,8 @@ export const REGISTRY_FIELDS = {
   host: shared.host,
   instance: shared.instance,
   logLevel: shared.logLevel,
+  otlpEndpoint: shared.otlpEndpoint,
+  otlpHeaders: shared.otlpHeaders,
   streamMaxAge: integer('STREAM_MAX_AGE', {
     min: 60,
     max: 10 * 365 * 24 * 3600,
@@ -62,5 +65,5 @@ export type RegistryConfig = ConfigOf<typeof REGISTRY_FIELDS>;
 
 /** @throws {ConfigError} naming every variable that is missing or not acceptable. */
 export function readRegistryConfig(env: NodeJS.ProcessEnv): RegistryConfig {
-  return readConfig(REGISTRY_FIELDS, { env, rules: [natsLogin, natsTls, databaseTls] });
+  return readConfig(REGISTRY_FIELDS, { env, rules: [natsLogin, natsTls, tracingHeaders, databaseTls] });
 }

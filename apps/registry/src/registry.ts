@@ -75,7 +75,11 @@ export async function startRegistry(config: RegistryConfig, service: Service): P
 
   const app = await NestFactory.createMicroservice(
     registryModule({ source, projection, topicsPerAudience: config.topicsPerAudience, usages }),
-    { ...rpcServerOptions({ nats, app: APP }), logger: nestLogger(logger), abortOnError: false },
+    {
+      ...rpcServerOptions({ nats, app: APP, tracing: service.tracing }),
+      logger: nestLogger(logger),
+      abortOnError: false,
+    },
   );
   app.useGlobalFilters(new RpcProblemFilter({ logger, translate: databaseAway }));
   shutdown.on('stop accepting', 'calls', () => app.close());

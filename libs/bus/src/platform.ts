@@ -45,3 +45,4 @@ export type {
 export { filtersOf, publishTopic } from './pubsub.js';
 export { type Settlement, settleFailure } from './settlement.js';
 export { type NatsTls, natsTlsOptions } from './tls.js';
+export { attributesOf, nameOf } from './tracing.js';

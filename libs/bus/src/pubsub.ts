@@ -23,6 +23,7 @@ import {
   type Target,
   type Topic,
   type TopicName,
+  type Tracer,
   topicAt,
   type UserTopicName,
 } from '@posthorn/contracts';
@@ -67,6 +68,11 @@ export interface PubSubOptions {
    */
   readonly onError?: (error: unknown, topic: string) => void;
   readonly observer?: Partial<BusObserver>;
+  /**
+   * Records what is published, and what durable subscriptions handle, in traces of this service. The traceparent that
+   * an event goes out with, and that handlers see, is then that of its span.
+   */
+  readonly tracer?: Tracer;
   /** Who this service is to NATS, where that has users: what it may do is then made of `source`. */
   readonly credentials?: NatsCredentials;
   /** Demands TLS, as a `tls://` URL in `servers` does: `{}`, or files of a private authority and of our certificate. */
@@ -322,7 +328,7 @@ class NatsPubSub implements PubSub {
   }
 
   async #open(): Promise<void> {
-    const { audience, instance = 'main', observer } = this.#options;
+    const { audience, instance = 'main', observer, tracer } = this.#options;
     const nc = await this.#connect();
     this.#nc = nc;
     this.#connected = true;
@@ -334,6 +340,7 @@ class NatsPubSub implements PubSub {
       audience,
       connected: () => this.#connected,
       ...(observer ? { observer } : {}),
+      ...(tracer ? { tracer } : {}),
     });
     this.#letThrough();
   }

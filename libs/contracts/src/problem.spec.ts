@@ -31,6 +31,12 @@ describe('a problem', () => {
     expect(problem.retryAfter).toBe(3);
   });
 
+  it('says when to try again where a service is away, whoever says so', () => {
+    expect(new ProblemError('unavailable', 'Away').retryAfter).toBe(1);
+    expect(new ProblemError('unavailable', 'Away', { retryAfter: 5 }).retryAfter).toBe(5);
+    expect(new ProblemError('forbidden', 'No').retryAfter).toBeUndefined();
+  });
+
   it('has one of the documented codes, each with its status', () => {
     expect(Object.fromEntries(Object.entries(PROBLEMS).map(([code, { status }]) => [code, status]))).toEqual({
       unauthorized: 401,

@@ -42,6 +42,9 @@ interface ProblemKind {
   readonly retry: boolean;
 }
 
+/** When to try again where `unavailable` says nothing else, in seconds: another replica may serve already. */
+const AWAY = 1;
+
 /** A code of the catalogue. */
 export type ProblemCode = keyof typeof PROBLEMS;
 
@@ -54,7 +57,7 @@ export interface Finding {
 /** What a {@link ProblemError} may carry beside its detail. */
 export interface ProblemOptions {
   readonly errors?: readonly Finding[];
-  /** Seconds after which the caller may try again; becomes `Retry-After`. */
+  /** Seconds after which the caller may try again; becomes `Retry-After`. Of `unavailable`: 1 where not given. */
   readonly retryAfter?: number;
   readonly cause?: unknown;
 }
@@ -72,7 +75,7 @@ export class ProblemError extends Error {
     this.code = code;
     this.detail = detail;
     this.errors = options.errors;
-    this.retryAfter = options.retryAfter;
+    this.retryAfter = options.retryAfter ?? (code === 'unavailable' ? AWAY : undefined);
   }
 
   /** The HTTP status of the code. */

@@ -5,6 +5,7 @@ import { createLogger, type Logger, type LoggerOptions, onceUntil } from './logg
 import { Metrics } from './metrics.js';
 import { type Budgets, Shutdown, ShutdownBegan } from './shutdown.js';
 import { StartError } from './start-error.js';
+import { openTracing, type Tracing, type TracingConfig } from './tracing.js';
 
 /** What {@link waitFor} reports to, and how it waits. */
 export interface WaitOptions {
@@ -55,7 +56,7 @@ function reasonOf(error: unknown): string {
 }
 
 /** The part of the configuration that every app has. */
-export interface ServiceOptions {
+export interface ServiceOptions extends TracingConfig {
   readonly app: string;
   readonly instance: string;
   readonly logLevel: LoggerOptions['level'];
@@ -70,17 +71,22 @@ export interface Service {
   readonly metrics: Metrics;
   readonly health: Health;
   readonly shutdown: Shutdown;
+  /** Undefined where nothing is traced. */
+  readonly tracing?: Tracing | undefined;
   /** {@link waitFor} with this process's log and health, ended by its shutdown. */
   waitFor<T>(name: string, attempt: () => Promise<T>): Promise<T>;
 }
 
 /** Makes the common parts of a process and takes over its signals. */
-export function createService({ app, instance, logLevel, budgets }: ServiceOptions): Service {
+export async function createService(options: ServiceOptions): Promise<Service> {
+  const { app, instance, logLevel, budgets } = options;
   const logger = createLogger({ app, instance, level: logLevel });
   const metrics = new Metrics(app);
   const health = new Health();
   const shutdown = new Shutdown({ logger, health, budgets });
   shutdown.listen();
+  const tracing = await openTracing(options, { app, instance, logger });
+  if (tracing) shutdown.on('close', 'traces', () => tracing.close());
   return {
     app,
     instance,
@@ -88,6 +94,7 @@ export function createService({ app, instance, logLevel, budgets }: ServiceOptio
     metrics,
     health,
     shutdown,
+    tracing,
     waitFor: (name, attempt) => waitFor(name, attempt, { health, logger, signal: shutdown.signal }),
   };
 }
@@ -96,7 +103,7 @@ export function createService({ app, instance, logLevel, budgets }: ServiceOptio
 export async function startWorker(
   options: ServiceOptions & { readonly port: number; readonly host: string },
 ): Promise<Service & { readonly probes: ProbeServer }> {
-  const service = createService(options);
+  const service = await createService(options);
   const { health, metrics, logger, shutdown } = service;
   const probes = await startProbeServer({ port: options.port, host: options.host, health, metrics, logger });
   shutdown.on('close', 'probe server', () => probes.close());

@@ -228,6 +228,21 @@ export function integer<
   });
 }
 
+/** A share from 0 to 1, as a decimal number. */
+export function ratio<const O extends FieldOptions<number>>(
+  name: string,
+  options: O,
+): Field<Value<number, O>> {
+  return field<number, O>(name, options, {
+    type: 'number from 0 to 1',
+    wants: () => 'a number from 0 to 1, such as 0.01',
+    parse: (value) => {
+      const number = /^(?:\d+|\d*\.\d+)$/.test(value) ? Number(value) : Number.NaN;
+      return number >= 0 && number <= 1 ? number : undefined;
+    },
+  });
+}
+
 /** `true` or `false`; also `1`/`0`, `yes`/`no`, `on`/`off`. */
 export function flag<const O extends FieldOptions<boolean>>(
   name: string,
@@ -517,6 +532,16 @@ export const shared = {
   logLevel: choice('LOG_LEVEL', ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
     default: 'info',
     description: 'The least important lines that are still logged',
+  }),
+  otlpEndpoint: url('OTEL_EXPORTER_OTLP_ENDPOINT', {
+    schemes: ['http', 'https'],
+    optional: true,
+    description:
+      'Collector that takes traces as OTLP over HTTP, without /v1/traces. Not set: nothing is traced',
+  }),
+  otlpHeaders: secret('OTEL_EXPORTER_OTLP_HEADERS', {
+    optional: true,
+    description: 'Headers for the collector: name=value, comma-separated, percent-encoded',
   }),
 } as const;
 

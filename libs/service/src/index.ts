@@ -23,6 +23,7 @@ export {
   integer,
   list,
   natsFields,
+  ratio,
   readConfig,
   secret,
   shared,
@@ -86,4 +87,13 @@ export {
 export { BUDGETS, type Budgets, PHASES, type Phase, Shutdown, ShutdownBegan, type Step } from './shutdown.js';
 export { StartError } from './start-error.js';
 export { certificateFindings, type TlsPeer, tlsRefusal } from './tls.js';
+export {
+  type Arrival,
+  openTracing,
+  type Recorder,
+  type Serving,
+  Tracing,
+  type TracingConfig,
+  tracingHeaders,
+} from './tracing.js';
 export { findingsOf, validationPipe } from './validation.js';

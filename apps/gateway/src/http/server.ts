@@ -6,6 +6,7 @@ import { writeProblem } from '@posthorn/service';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { GatewayCore } from '../core.js';
 import { BODY_LIMIT, parseBodies } from './body.js';
+import { followCalls, requestIdOf } from './calls-in.js';
 import { httpProblem, refuse } from './refusal.js';
 
 /** The longest id in a path, percent-encoded. */
@@ -16,9 +17,11 @@ const REQUEST_TIMEOUT = 60_000;
 /** After which a connection is ended on which no byte moves, while it is no socket of ours, in milliseconds. */
 const IDLE_TIMEOUT = 120_000;
 
-export function createAdapter({ config, metrics, service }: GatewayCore): FastifyAdapter {
+export function createAdapter(core: GatewayCore): FastifyAdapter {
+  const { config, metrics, service } = core;
   const adapter = new FastifyAdapter({
     bodyLimit: BODY_LIMIT,
+    genReqId: requestIdOf,
     // One hop: of several addresses all but the last are what the caller said.
     trustProxy: config.trustProxy && ((_, hop) => hop === 0),
     forceCloseConnections: 'idle',
@@ -41,6 +44,7 @@ export function createAdapter({ config, metrics, service }: GatewayCore): Fastif
   });
   const fastify = adapter.getInstance();
   parseBodies(fastify);
+  followCalls(fastify, core);
   // Each call that waits listens to the end of its connection, and a client may send many in one go.
   fastify.server.on('connection', (socket: Socket) => socket.setMaxListeners(0));
   // A connection that is kept open would be cut when the process ends, perhaps with a request on its way.

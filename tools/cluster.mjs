@@ -1,0 +1,276 @@
+/**
+ * npm run cluster: an installation as production has it, on this machine, to break by hand. Ends with
+ * 1 where it does not start, with 2 where the options are not understood.
+ */
+import { chmodSync, mkdirSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { build } from './build.mjs';
+import { root } from './checkout.mjs';
+import { Installation } from './cluster/installation.mjs';
+import { followLog } from './embedded/log.mjs';
+import { ensureNatsServer } from './embedded/nats.mjs';
+import { assertPortFree } from './embedded/process.mjs';
+import { signToken } from './embedded/token.mjs';
+import { homeOf, keptSecrets, portOf, writeEnvironment } from './home.mjs';
+import { takeLock } from './lock.mjs';
+import { newSecrets } from './secrets.mjs';
+import { step } from './steps.mjs';
+import { supervise } from './supervise.mjs';
+import { readOptions, runCommand, UsageError } from './terminal.mjs';
+
+const usage = `npm run cluster
+
+Three NATS servers, PostgreSQL and two processes of each app, kept until Ctrl-C. PORT (8080), NATS_PORT (4222, and the
+two after it) and DATABASE_PORT (5432) say where, POSTHORN_HOME says where the data is.
+`;
+
+const TOKEN_DAYS = 30;
+const AUDIENCE = 'demo';
+
+/** @type {(() => Promise<unknown> | unknown)[]} */
+const cleanups = [];
+/** @type {Promise<void> | undefined} */
+let stopping;
+for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
+  process.on(signal, () => void stop().then(() => process.exit(signal === 'SIGINT' ? 130 : 143)));
+}
+
+await runCommand('cluster', async () => {
+  const { values, positionals } = readOptions(process.argv.slice(2), {
+    help: { type: 'boolean', default: false },
+  });
+  if (values.help || positionals[0] === 'help') return console.log(usage);
+  if (positionals.length > 0) throw new UsageError(`What is ${positionals[0]}?`);
+  try {
+    await keep();
+  } catch (error) {
+    if (!stopping) {
+      await stop();
+      throw error;
+    }
+  }
+});
+
+/** Once, however many signals come: npm passes on those that the terminal has sent already. */
+function stop() {
+  stopping ??= (async () => {
+    for (let cleanup = cleanups.pop(); cleanup; cleanup = cleanups.pop()) await cleanup();
+  })();
+  return stopping;
+}
+
+/** Runs it until a signal comes. */
+async function keep() {
+  console.log('\nPosthorn, a cluster\n');
+  const home = join(homeOf({ ...process.env, DATABASE_URL: '' }), 'cluster');
+  const ports = portsOf(process.env);
+  mkdirSync(home, { recursive: true });
+  // The database's user walks through; the files inside are closed one by one.
+  chmodSync(home, 0o711);
+  cleanups.push(
+    takeLock(
+      home,
+      'cluster',
+      'set POSTHORN_HOME to another folder, and PORT, NATS_PORT and DATABASE_PORT to free ports.',
+    ),
+  );
+  await build();
+  for (const port of ports.nats) await assertPortFree(port, 'NATS_PORT', 'NATS');
+  await assertPortFree(ports.http, 'PORT', 'the balancer');
+  const secrets = keptSecrets(join(home, 'secrets.json'), newSecrets);
+  const installation = new Installation({ dir: home, secrets, ports });
+  cleanups.push(async () => {
+    console.log('');
+    await installation.stop((name, end) => step(`stop ${name}`, end));
+  });
+  await step('find nats-server', () => ensureNatsServer((line) => console.log(`\r  … ${line}`)));
+  await step('start NATS, 3 servers', () => installation.startNats());
+  await step('start PostgreSQL', () => installation.startPostgres());
+  await step('start auth, registry, notifier, gateway, 2 each', () => installation.startApps());
+  await step(`create the audience ${AUDIENCE}`, () => createAudience(installation.url, secrets));
+  const watched = watch(installation);
+  const envFile = await writeValues(home, installation, secrets);
+  console.log(await welcome(installation, envFile));
+  process.on('SIGUSR2', () => void watched.roll());
+  // The children are unreferenced.
+  setInterval(() => {}, 2 ** 30);
+}
+
+/** @param {NodeJS.ProcessEnv} env */
+function portsOf(env) {
+  const nats = portOf(env, 'NATS_PORT', 4222);
+  return {
+    http: portOf(env, 'PORT', 8080),
+    nats: [nats, nats + 1, nats + 2],
+    database: portOf(env, 'DATABASE_PORT', 5432),
+  };
+}
+
+/**
+ * Brings back what ends by itself, and tells of it; and of who leads the streams from then on.
+ * @param {Installation} installation
+ */
+function watch(installation) {
+  /** @type {Set<object>} */
+  const restarted = new Set();
+  const notice = (/** @type {string} */ text) => console.log(`  ! ${text}`);
+  const wanted = () => !stopping;
+  let rolling = false;
+  for (const app of installation.apps) {
+    const name = installation.nameOf(app);
+    followLog(app.logFile, (line) => console.log(`  ${name.padEnd(10)} ${line}`));
+    // While it is restarted, its end is awaited elsewhere.
+    const start = async () => {
+      if (!restarted.has(app)) return app.start();
+      while (restarted.has(app)) await new Promise((resolve) => setTimeout(resolve, 100));
+    };
+    let muted = false;
+    const quiet = (/** @type {string} */ text) => {
+      const told = !muted && !restarted.has(app);
+      muted = restarted.has(app);
+      if (told) notice(text);
+    };
+    void supervise(
+      name,
+      {
+        start,
+        get exited() {
+          return app.exited;
+        },
+      },
+      { wanted, notice: quiet },
+    );
+  }
+  for (const server of installation.nats) {
+    const start = async () => {
+      await tellLeader(installation, server, notice);
+      await installation.restartNats(server);
+    };
+    void supervise(
+      server.name,
+      {
+        start,
+        get exited() {
+          return server.exited;
+        },
+      },
+      { wanted, notice },
+    );
+  }
+  return {
+    async roll() {
+      if (rolling || stopping) return;
+      rolling = true;
+      notice('restarting all apps, one process after the other');
+      for (const app of installation.apps) restarted.add(app);
+      try {
+        await installation.rollingRestart((app, { code, ms }) =>
+          notice(`${installation.nameOf(app)} ended with code ${code} after ${(ms / 1000).toFixed(1)} s`),
+        );
+        notice('all apps have been restarted');
+      } catch (error) {
+        if (!stopping) notice(String(error));
+      }
+      restarted.clear();
+      rolling = false;
+    },
+  };
+}
+
+/**
+ * @param {Installation} installation
+ * @param {import('./cluster/installation.mjs').NatsServer} gone
+ * @param {(text: string) => void} notice
+ */
+async function tellLeader(installation, gone, notice) {
+  const began = performance.now();
+  const leader = await installation.leaderOf('PH_GLOBAL');
+  const seconds = ((performance.now() - began) / 1000).toFixed(1);
+  if (leader !== gone) notice(`${leader.name} leads PH_GLOBAL, ${seconds} s later`);
+}
+
+/**
+ * @param {string} url
+ * @param {Record<string, string>} secrets
+ */
+async function createAudience(url, secrets) {
+  const token = await tokenOf(secrets, 'demo-service', 'service');
+  const response = await fetch(`${url}/v1/audience`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${token}` },
+  });
+  if (!response.ok)
+    throw new Error(`POST /v1/audience answered ${response.status}: ${await response.text()}`);
+}
+
+/**
+ * @param {Record<string, string>} secrets
+ * @param {string} sub
+ * @param {string} role
+ */
+function tokenOf(secrets, sub, role) {
+  const exp = Math.floor(Date.now() / 1000) + TOKEN_DAYS * 24 * 3600;
+  return signToken(/** @type {string} */ (secrets.JWT_SECRET), { aud: AUDIENCE, sub, role, exp });
+}
+
+/**
+ * @param {string} home
+ * @param {Installation} installation
+ * @param {Record<string, string>} secrets
+ */
+async function writeValues(home, installation, secrets) {
+  const file = join(home, 'cluster.env');
+  const operator = installation.natsLogin('operator');
+  writeEnvironment(file, {
+    POSTHORN_URL: installation.url,
+    NATS_URL: installation.natsUrl,
+    NATS_USER: operator.user,
+    NATS_PASSWORD: operator.password,
+    DATABASE_URL: installation.databaseUrl,
+    POSTHORN_TOKEN_SERVICE: await tokenOf(secrets, 'demo-service', 'service'),
+    POSTHORN_TOKEN_ALICE: await tokenOf(secrets, 'alice', 'user'),
+  });
+  return file;
+}
+
+/**
+ * @param {Installation} installation
+ * @param {string} envFile
+ */
+async function welcome(installation, envFile) {
+  const leaders = await installation.leaders();
+  const leads = (/** @type {object} */ server) =>
+    [...leaders].filter(([, leader]) => leader === server).map(([stream]) => stream);
+  const leader = await installation.leaderOf('PH_GLOBAL');
+  const rows = [
+    ['balancer', process.pid, installation.url, ''],
+    ...installation.apps.map((app) => [installation.nameOf(app), app.pid, app.url, '']),
+    ...installation.nats.map((server) => [
+      server.name,
+      server.pid,
+      server.url,
+      `leads ${leads(server).join(', ') || 'nothing'}`,
+    ]),
+    ['postgres', installation.postgres?.pid, `postgres://127.0.0.1:${installation.postgres?.port}`, ''],
+  ];
+  const near = relative(root, envFile);
+  const source = near.startsWith('..') ? envFile : `./${near}`;
+  const gateway = installation.gateways[0];
+  return `
+  name        process  address
+${rows.map(([name, pid, url, more]) => `  ${String(name).padEnd(10)} ${String(pid).padStart(8)}  ${String(url).padEnd(28)} ${more}`.trimEnd()).join('\n')}
+
+Three things to try, in another terminal in this folder, with the first line running in a third:
+listen while the leader of PH_GLOBAL dies, while a gateway is asked to go, and while all apps
+are restarted one after the other.
+
+. ${source}; node tools/listen.mjs --url "$POSTHORN_URL" --token "$POSTHORN_TOKEN_ALICE" chess/moves
+kill -9 ${leader.pid}
+kill ${gateway?.pid}
+kill -USR2 ${process.pid}
+
+What ends comes back.
+Addresses and logins: ${source}
+Ctrl-C stops everything.
+`;
+}
