@@ -81,7 +81,7 @@ describe('over TLS', () => {
     });
     await expect(stranger.global.topic('news').publish({})).rejects.toMatchObject({
       code: 'unavailable',
-      cause: { code: 'UNABLE_TO_VERIFY_LEAF_SIGNATURE' },
+      cause: { code: expect.stringMatching(/^(UNABLE_TO_VERIFY|SELF_SIGNED)/) },
     });
     await stranger.close();
   });
@@ -93,9 +93,7 @@ describe('over TLS', () => {
       const variable = argument === 'migrate' ? 'DATABASE_CA' : 'NATS_CA';
       const { status, stderr } = run(argument, { [variable]: caFile });
       expect(status).toBe(1);
-      expect(stderr).toContain(
-        `its certificate is not signed by an authority in ${variable} (${caFile}) (UNABLE_TO_VERIFY_LEAF_SIGNATURE)`,
-      );
+      expect(stderr).toContain(`its certificate is not signed by an authority in ${variable} (${caFile}) (`);
       expect(stderr.trim().split('\n')).toHaveLength(1);
       expect(stderr).not.toContain(new URL(cluster.databaseUrl).password);
     },
