@@ -32,6 +32,7 @@ export const AUTH_FIELDS = {
   host: shared.host,
   instance: shared.instance,
   logLevel: shared.logLevel,
+  logFormat: shared.logFormat,
   otlpEndpoint: shared.otlpEndpoint,
   otlpHeaders: shared.otlpHeaders,
   streamReplicas: integer('STREAM_REPLICAS', {

@@ -17,6 +17,8 @@ import {
   type Verifier,
 } from '@posthorn/service';
 import type { GatewayConfig } from './config.js';
+import { AddressGate } from './http/address-gate.js';
+import { Origins } from './http/origins.js';
 import { Hub } from './hub/hub.js';
 import { Turn } from './hub/turn.js';
 import { Wheel } from './hub/wheel.js';
@@ -38,8 +40,10 @@ export class GatewayCore {
   readonly service: Service;
   readonly verifier: Verifier;
   readonly keys: KeyRing;
+  readonly origins: Origins;
   readonly wheel = new Wheel();
   readonly metrics: GatewayMetrics;
+  readonly addresses: AddressGate;
   /** What sockets and event streams take. */
   readonly connections: Places;
   #parts: Parts | undefined;
@@ -54,8 +58,11 @@ export class GatewayCore {
       production: config.nodeEnv === 'production' && !config.courierCompat,
     });
     this.keys = new KeyRing(config.keySecret);
+    // The demo's page is the gateway's own.
+    this.origins = new Origins(config.allowedOrigins, config.demo);
     this.connections = new Places(config.connectionLimit, 'sockets and event streams');
     this.metrics = new GatewayMetrics(service.metrics, () => this.#parts?.hub.size ?? 0);
+    this.addresses = new AddressGate({ config, metrics: this.metrics, logger: service.logger });
     service.health.expect('nats', 'streams', 'revocations');
   }
 

@@ -31,6 +31,7 @@ export const NOTIFIER_FIELDS = {
   host: shared.host,
   instance: shared.instance,
   logLevel: shared.logLevel,
+  logFormat: shared.logFormat,
   otlpEndpoint: shared.otlpEndpoint,
   otlpHeaders: shared.otlpHeaders,
   inFlight: integer('EVENTS_IN_FLIGHT', {

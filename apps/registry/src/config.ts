@@ -26,6 +26,7 @@ export const REGISTRY_FIELDS = {
   host: shared.host,
   instance: shared.instance,
   logLevel: shared.logLevel,
+  logFormat: shared.logFormat,
   otlpEndpoint: shared.otlpEndpoint,
   otlpHeaders: shared.otlpHeaders,
   streamMaxAge: integer('STREAM_MAX_AGE', {

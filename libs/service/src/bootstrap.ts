@@ -60,6 +60,7 @@ export interface ServiceOptions extends TracingConfig {
   readonly app: string;
   readonly instance: string;
   readonly logLevel: LoggerOptions['level'];
+  readonly logFormat?: LoggerOptions['format'];
   readonly budgets?: Partial<Budgets>;
 }
 
@@ -79,8 +80,8 @@ export interface Service {
 
 /** Makes the common parts of a process and takes over its signals. */
 export async function createService(options: ServiceOptions): Promise<Service> {
-  const { app, instance, logLevel, budgets } = options;
-  const logger = createLogger({ app, instance, level: logLevel });
+  const { app, instance, logLevel, logFormat, budgets } = options;
+  const logger = createLogger({ app, instance, level: logLevel, format: logFormat });
   const metrics = new Metrics(app);
   const health = new Health();
   const shutdown = new Shutdown({ logger, health, budgets });

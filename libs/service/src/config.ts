@@ -311,15 +311,27 @@ function writeDuration(ms: number): string {
   return `${ms / size}${unit}`;
 }
 
+/** The options of {@link list}. */
+export interface ListOptions extends FieldOptions<readonly string[]> {
+  /** Whether an entry is good; any text is where it is not given. */
+  readonly accepts?: (entry: string) => boolean;
+  /** What the entries are, in the plural, as the beginning of "… separated by commas". */
+  readonly entry?: string;
+}
+
 /** Texts separated by commas; blanks around them do not count. */
-export function list<const O extends FieldOptions<readonly string[]>>(
+export function list<const O extends ListOptions>(
   name: string,
   options: O,
 ): Field<Value<readonly string[], O>> {
+  const { accepts = () => true, entry = 'texts' } = options;
   return field<readonly string[], O>(name, options, {
     type: 'list, comma-separated',
-    wants: () => 'texts separated by commas',
-    parse: (value) => Object.freeze(splitList(value)),
+    wants: () => `${entry}, separated by commas`,
+    parse: (value) => {
+      const entries = splitList(value);
+      return entries.every(accepts) ? Object.freeze(entries) : undefined;
+    },
     write: (value) => value.join(','),
   });
 }
@@ -532,6 +544,11 @@ export const shared = {
   logLevel: choice('LOG_LEVEL', ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
     default: 'info',
     description: 'The least important lines that are still logged',
+  }),
+  logFormat: choice('LOG_FORMAT', ['json', 'text'], {
+    optional: true,
+    defaultText: 'text on a terminal, else json',
+    description: 'How lines of the log are written: for machines, or for who reads them',
   }),
   otlpEndpoint: url('OTEL_EXPORTER_OTLP_ENDPOINT', {
     schemes: ['http', 'https'],

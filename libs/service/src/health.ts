@@ -119,7 +119,11 @@ export async function startProbeServer(options: ProbeServerOptions): Promise<Pro
         return json(500, { status: 'failed' });
       })
       .then(({ status, contentType, body }) => {
-        response.writeHead(status, { 'content-type': contentType, 'cache-control': 'no-store' });
+        response.writeHead(status, {
+          'content-type': contentType,
+          'cache-control': 'no-store',
+          'x-content-type-options': 'nosniff',
+        });
         response.end(request.method === 'HEAD' ? undefined : body);
       })
       .catch((err: unknown) => logger.error({ err, path }, 'a probe could not be answered'));

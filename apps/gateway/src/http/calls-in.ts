@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { type Principal, traceIdOf } from '@posthorn/contracts';
-import type { Serving } from '@posthorn/service';
+import type { Service, Serving } from '@posthorn/service';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { GatewayCore } from '../core.js';
 
@@ -33,8 +33,10 @@ export function requestIdOf({ headers }: Pick<IncomingMessage, 'headers'>): stri
 }
 
 /** Answers every request with its id, and tells the log of it once it is over. */
-export function followCalls(fastify: FastifyInstance, { service }: GatewayCore): void {
-  const { logger, tracing } = service;
+export function followCalls(
+  fastify: FastifyInstance,
+  { logger, tracing }: Pick<Service, 'logger' | 'tracing'>,
+): void {
   fastify.addHook('onRequest', (request: Known, reply, done) => {
     const { raw } = reply;
     const callIn: CallIn = { began: Date.now() };

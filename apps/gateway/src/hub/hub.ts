@@ -2,7 +2,7 @@
  * The hub: one feed for each filter in which at least one connection here is interested, shared by all of
  * them whatever face they came by.
  */
-import type { BusEvent, EphemeralEvent } from '@posthorn/bus';
+import type { BusEvent } from '@posthorn/bus';
 import type { Bus } from '@posthorn/bus/platform';
 import type { Cursor, Position, ProblemError, Topic, Tracer } from '@posthorn/contracts';
 import { type Beginning, CatchUp, Readings, type ResumeOutcome } from './catch-up.js';
