@@ -45,7 +45,7 @@ function wrongValues(type: string): string[] {
  * Any text is one of these: a wrong one is found out by whom it is said to. HOST is found out when the app listens,
  * and a secret that is too short by itself (below).
  */
-const ANY_TEXT = ['HOST', 'NATS_USER', 'JWT_ISSUER', 'INSTANCE', 'ALLOWED_ORIGINS'];
+const ANY_TEXT = ['HOST', 'NATS_USER', 'JWT_ISSUER', 'INSTANCE', 'ALLOWED_ORIGINS', 'ADDRESS_EXEMPT'];
 const FREE = ['text', 'list, comma-separated'];
 /** Secrets without a least length: whoever gave them says how long they are. */
 const ANY_SECRET = ['NATS_PASSWORD', 'NATS_NKEY_SEED', 'OTEL_EXPORTER_OTLP_HEADERS'];
