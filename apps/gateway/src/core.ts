@@ -5,10 +5,12 @@
 import { type Bus, JetStreamBus } from '@posthorn/bus/platform';
 import { appInbox, ProblemError } from '@posthorn/contracts';
 import {
+  checkAtStart,
   connectNats,
   createVerifier,
   KeyRing,
   type NatsLink,
+  natsFindings,
   natsSettings,
   RevocationList,
   RpcClient,
@@ -17,6 +19,7 @@ import {
   type Verifier,
 } from '@posthorn/service';
 import type { GatewayConfig } from './config.js';
+import { configurationFindings } from './doctor.js';
 import { AddressGate } from './http/address-gate.js';
 import { Origins } from './http/origins.js';
 import { Hub } from './hub/hub.js';
@@ -66,10 +69,15 @@ export class GatewayCore {
     service.health.expect('nats', 'streams', 'revocations');
   }
 
-  /** Connects, and waits for everything the gateway needs; resolves once it can serve. */
+  /**
+   * Connects, and waits for everything the gateway needs; resolves once it can serve.
+   * @throws {StartError} in production, where it would not be safe
+   */
   async open(): Promise<void> {
     const { config, service } = this;
     const { logger, health, shutdown } = service;
+    const production = config.nodeEnv === 'production';
+    await checkAtStart(production, logger, () => configurationFindings(config, true));
     const link = await connectNats({
       ...natsSettings(config),
       name: 'gateway',
@@ -79,6 +87,7 @@ export class GatewayCore {
       signal: shutdown.signal,
     });
     shutdown.on('close', 'nats', () => link.close());
+    await checkAtStart(production, logger, () => natsFindings(link.connection.info, config, true));
     const [bus, revocations] = await Promise.all([
       service.waitFor('streams', () =>
         JetStreamBus.open({

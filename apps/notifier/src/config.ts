@@ -19,6 +19,7 @@ const RETENTION_DEFAULT = 90 * DAY_MS;
 
 /** The notifier's environment variables. */
 export const NOTIFIER_FIELDS = {
+  nodeEnv: shared.nodeEnv,
   ...natsFields,
   ...databaseFields,
   databasePool: shared.databasePool,

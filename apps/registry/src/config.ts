@@ -10,11 +10,19 @@ import {
   readConfig,
   shared,
   tracingHeaders,
+  url,
 } from '@posthorn/service';
 
 /** The registry's environment variables. */
 export const REGISTRY_FIELDS = {
+  nodeEnv: shared.nodeEnv,
   ...natsFields,
+  natsMonitorUrl: url('NATS_MONITOR_URL', {
+    schemes: ['http', 'https'],
+    several: true,
+    optional: true,
+    description: 'Monitoring ports of the NATS servers, for the doctor alone: http://nats-0.nats:8222,…',
+  }),
   ...databaseFields,
   databasePool: shared.databasePool,
   port: integer('PORT', {

@@ -30,6 +30,28 @@ export {
   text,
   url,
 } from './config.js';
+export { checkAtStart } from './doctor/at-start.js';
+export { type AtStart, CHECKS, type CheckId } from './doctor/checks.js';
+export { type ClockReading, clockFinding } from './doctor/clock.js';
+export { attempt, type Examine, examination, examineNats } from './doctor/examination.js';
+export { type Finding, finding, ok, reasonOf, type Severity } from './doctor/finding.js';
+export { bytesText, jetStreamFindings, loginFindings, natsFindings, replicasFinding } from './doctor/nats.js';
+export { askMonitors, type Monitored, roomFindings, syncFindings } from './doctor/nats-monitor.js';
+export { processFindings } from './doctor/process.js';
+export { checksTable, merged, type Reported } from './doctor/report.js';
+export { type DoctorOptions, runDoctor } from './doctor/run.js';
+export { isLoopback, signingFindings } from './doctor/secrets.js';
+export {
+  backlogFinding,
+  bucketFindings,
+  copiesFinding,
+  jetStreamClock,
+  monitoredClocks,
+  type Remedies,
+  retentionFinding,
+  type Settings,
+  settingsFinding,
+} from './doctor/streams.js';
 export {
   type Check,
   Health,

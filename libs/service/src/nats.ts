@@ -158,17 +158,25 @@ export async function connectNats({
   signal,
   ...settings
 }: NatsSettings & NatsContext): Promise<NatsLink> {
-  const options = natsOptions(settings);
-  const attempt = () =>
-    connect(options).catch(async (error: unknown) => {
-      const cause = error instanceof errors.TimeoutError ? await handshakeError(options) : undefined;
-      throw refusalOf(cause ?? error, settings) ?? error;
-    });
-  const connection = await waitFor('nats', attempt, { logger, health, signal });
+  const connection = await waitFor('nats', () => connectOnce(settings), { logger, health, signal });
   // Servers that did not answer the first time were taken out of the pool: they may be the ones to fail over to.
   const known = connection.getServers().map(({ listen }) => listen);
-  connection.setServers([...new Set([...known, ...options.servers.map(withoutScheme)])]);
+  connection.setServers([...new Set([...known, ...natsOptions(settings).servers.map(withoutScheme)])]);
   return follow(connection, settings.inboxPrefix, logger, health);
+}
+
+/**
+ * One try. The connection stays, as that of {@link connectNats}.
+ * @throws {StartError} when TLS does not come about
+ */
+export async function connectOnce(settings: NatsSettings): Promise<NatsConnection> {
+  const options = natsOptions(settings);
+  try {
+    return await connect(options);
+  } catch (error) {
+    const cause = error instanceof errors.TimeoutError ? await handshakeError(options) : undefined;
+    throw refusalOf(cause ?? error, settings) ?? error;
+  }
 }
 
 function refusalOf(error: unknown, { url, tls }: NatsSettings) {
