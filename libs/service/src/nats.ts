@@ -1,7 +1,11 @@
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { createConnection } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import {
   connect,
   credsAuthenticator,
+  errors,
   type NatsConnection,
   type NodeConnectionOptions,
   nkeyAuthenticator,
@@ -172,10 +176,12 @@ export async function connectNats({
  * @throws {StartError} when TLS does not come about
  */
 export async function connectOnce(settings: NatsSettings): Promise<NatsConnection> {
+  const options = natsOptions(settings);
   try {
-    return await connect(natsOptions(settings));
+    return await connect(options);
   } catch (error) {
-    throw refusalOf(error, settings) ?? error;
+    const cause = error instanceof errors.TimeoutError ? await handshakeError(options) : undefined;
+    throw refusalOf(cause ?? error, settings) ?? error;
   }
 }
 
@@ -188,6 +194,37 @@ function refusalOf(error: unknown, { url, tls }: NatsSettings) {
     ca: { name: 'NATS_CA', file: tls?.caFile },
     cert: { name: 'NATS_CERT', file: tls?.certFile },
   });
+}
+
+/**
+ * Why a server ends TLS connections of ours, if it does: it wants another certificate. With TLS 1.3 it says so after the
+ * handshake, which nats.js 3.4 does not hear: to it the server only is slow. So this asks once more, by hand.
+ */
+async function handshakeError({ servers, tls }: ReturnType<typeof natsOptions>): Promise<Error | undefined> {
+  if (!tls) return undefined;
+  const { caFile, certFile, keyFile, ...identity } = tls as NatsTls;
+  for (const server of servers) {
+    const { hostname: host, port } = new URL(server);
+    const signal = AbortSignal.timeout(2_000);
+    const plain = createConnection({ host, port: Number(port || 4222) });
+    try {
+      await once(plain, 'data', { signal });
+      const socket = connectTls({
+        ...identity,
+        socket: plain,
+        host,
+        ...(caFile && { ca: readFileSync(caFile) }),
+        ...(certFile && keyFile && { cert: readFileSync(certFile), key: readFileSync(keyFile) }),
+      });
+      socket.write('CONNECT {}\r\nPING\r\n');
+      await once(socket, 'data', { signal });
+    } catch (error) {
+      if ((error as Error).name !== 'AbortError') return error as Error;
+    } finally {
+      plain.destroy();
+    }
+  }
+  return undefined;
 }
 
 /**
