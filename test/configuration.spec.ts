@@ -28,7 +28,7 @@ function wrongValues(type: string): string[] {
     duration: ['nonsense', '5', '-5s', '1.5h', '5 min', '99999999999999999999d'],
     URL: ['nonsense', `ftp://me:${HIDDEN}@x`, `me:${HIDDEN}@x:1`, '//x'],
     'URLs, comma-separated': [
-      `nonsense-${HIDDEN}`,
+      'nonsense',
       `http://me:${HIDDEN}@x`,
       `nats://a:4222,ftp://me:${HIDDEN}@b`,
       `me:${HIDDEN}@x`,
@@ -116,7 +116,7 @@ describe('the environment', () => {
 
   it('is read by what starts an app and by nobody else, and handed to its table', () => {
     const readers = sources.filter((path) =>
-      /process\s*\.\s*env|from 'node:process'/.test(readFileSync(path, 'utf8')),
+      /process\s*\.\s*env|\benv\b[^;]*from 'node:process'/.test(readFileSync(path, 'utf8')),
     );
     expect(readers.length).toBeGreaterThan(0);
     for (const path of readers) {
