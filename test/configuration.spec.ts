@@ -29,7 +29,7 @@ function wrongValues(type: string): string[] {
     URL: ['nonsense', `ftp://me:${HIDDEN}@x`, `me:${HIDDEN}@x:1`, '//x'],
     'URLs, comma-separated': [
       'nonsense',
-      `http://me:${HIDDEN}@x`,
+      `ftp://me:${HIDDEN}@x`,
       `nats://a:4222,ftp://me:${HIDDEN}@b`,
       `me:${HIDDEN}@x`,
     ],
