@@ -634,6 +634,16 @@ describe('afterwards', () => {
         expect(log).not.toContain('unhandled');
         expect(log.split('\n').filter((line) => /"level":"(?:error|fatal)"/.test(line))).toEqual([]);
         expect(log).not.toContain(MARK);
+        expect(log).not.toContain(new URL(cluster.databaseUrl).password);
+        for (const secret of Object.values(cluster.secrets)) expect(log).not.toContain(secret);
+        for (const line of log.trim().split('\n')) {
+          expect(JSON.parse(line)).toMatchObject({
+            time: expect.stringMatching(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/),
+            level: expect.stringMatching(/^(?:trace|debug|info|warn)$/),
+            app: app.name,
+            msg: expect.any(String),
+          });
+        }
         for (const credential of credentials) {
           // Of a JWT the signature, of a key the ciphertext: what comes before is the same in all of them.
           expect(log.includes(credential.split('.').at(-1)!)).toBe(false);

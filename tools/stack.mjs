@@ -11,6 +11,14 @@ import { supervise } from './supervise.mjs';
 
 const GIB = 1024 ** 3;
 
+/** Configuration that all apps of a stack have in common, unless the environment says otherwise. */
+export const STACK_DEFAULTS = {
+  NODE_ENV: 'development',
+  // Whoever presses Ctrl-C is waiting.
+  DRAIN_BUDGET: '2s',
+  STREAM_MAX_BYTES: String(GIB),
+};
+
 /**
  * @typedef {import('./checkout.mjs').AppName} AppName
  * @typedef {import('./embedded/nats.mjs').NatsServer} NatsServer
@@ -130,10 +138,7 @@ export class Stack {
       logFile,
       port: gateway ? this.port : await internalPort(this.port + 1 + apps.indexOf(name)),
       env: {
-        NODE_ENV: 'development',
-        // Whoever presses Ctrl-C is waiting.
-        DRAIN_BUDGET: '2s',
-        STREAM_MAX_BYTES: String(GIB),
+        ...STACK_DEFAULTS,
         PUBLIC_WS_URL: `ws://127.0.0.1:${this.port}`,
         ...(this.demo && { DEMO: '1' }),
         ...env,

@@ -1,20 +1,24 @@
 import { NestFactory } from '@nestjs/core';
 import type { MicroserviceOptions } from '@nestjs/microservices';
-import { databaseAway, openStore } from '@posthorn/database';
+import { databaseAway, databaseFindings, openStore } from '@posthorn/database';
 import {
+  checkAtStart,
   createVerifier,
   KeyRing,
   keepUp,
+  natsFindings,
   nestLogger,
   openNats,
   RevocationList,
   RpcProblemFilter,
+  replicasFinding,
   rpcServerOptions,
   type Service,
   validationPipe,
 } from '@posthorn/service';
 import { authModule } from './auth.module.js';
 import type { AuthConfig } from './config.js';
+import { configurationFindings } from './doctor.js';
 import { Projection } from './projection.js';
 import { RevocationStore } from './revocation-store.js';
 import { Revoking } from './revoking.js';
@@ -30,17 +34,26 @@ const RECONCILE_RETRY_MS = 1_000;
 /**
  * Brings the auth app up on a service: resolves when it answers calls, however long NATS and PostgreSQL keep
  * it waiting, and in whichever order they come. The service's shutdown ends it.
+ *
+ * @throws {StartError} in production, where it would not be safe
  */
 export async function startAuth(service: Service, config: AuthConfig): Promise<void> {
-  const { health, logger, metrics, shutdown } = service;
+  const { health, logger, metrics, shutdown, tracing } = service;
   health.expect('nats', 'database', 'revocations', 'calls');
-  const production = config.nodeEnv === 'production' && !config.courierCompat;
+  const inProduction = config.nodeEnv === 'production';
+  await checkAtStart(inProduction, logger, () => configurationFindings(config, true));
+  const production = inProduction && !config.courierCompat;
   const verifier = createVerifier({ ...config, issuer: config.jwtIssuer, production });
   const keys = new KeyRing(config.keySecret);
 
   const [nats, database] = await Promise.all([openNats(service, config), openStore(service, config, SCHEMA)]);
-  const store = new RevocationStore(database);
   const { streamReplicas: replicas, revocationRetention: retention } = config;
+  await checkAtStart(inProduction, logger, async () => [
+    ...natsFindings(nats.connection.info, config, true),
+    replicasFinding(nats.connection.info, replicas, true),
+    ...(await databaseFindings(database, config)),
+  ]);
+  const store = new RevocationStore(database);
   const projection = new Projection({ nc: nats.connection, store, replicas, retention, logger });
 
   const revocations = await service.waitFor('revocations', async () => {
@@ -74,7 +87,7 @@ export async function startAuth(service: Service, config: AuthConfig): Promise<v
       revoking: new Revoking({ source: database, store, projection }),
       tokens: new Tokens(new TokenStore(database), logger),
     }),
-    { ...rpcServerOptions({ nats, app: 'auth' }), logger: nestLogger(logger) },
+    { ...rpcServerOptions({ nats, app: 'auth', tracing }), logger: nestLogger(logger) },
   );
   app.useGlobalPipes(validationPipe());
   app.useGlobalFilters(new RpcProblemFilter({ logger, translate: databaseAway }));

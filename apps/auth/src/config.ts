@@ -1,22 +1,23 @@
+import { databaseTls } from '@posthorn/database';
 import {
   atLeastOne,
   type ConfigOf,
+  databaseFields,
   duration,
   integer,
+  natsFields,
   natsLogin,
+  natsTls,
   readConfig,
   shared,
+  tracingHeaders,
 } from '@posthorn/service';
 
 /** The auth app's environment variables. */
 export const AUTH_FIELDS = {
   nodeEnv: shared.nodeEnv,
-  natsUrl: shared.natsUrl,
-  natsUser: shared.natsUser,
-  natsPassword: shared.natsPassword,
-  natsNkeySeed: shared.natsNkeySeed,
-  natsCreds: shared.natsCreds,
-  databaseUrl: shared.databaseUrl,
+  ...natsFields,
+  ...databaseFields,
   databasePool: shared.databasePool,
   jwtSecret: shared.jwtSecret,
   jwksUrl: shared.jwksUrl,
@@ -31,6 +32,9 @@ export const AUTH_FIELDS = {
   host: shared.host,
   instance: shared.instance,
   logLevel: shared.logLevel,
+  logFormat: shared.logFormat,
+  otlpEndpoint: shared.otlpEndpoint,
+  otlpHeaders: shared.otlpHeaders,
   streamReplicas: integer('STREAM_REPLICAS', {
     min: 1,
     max: 5,
@@ -52,6 +56,6 @@ export type AuthConfig = ConfigOf<typeof AUTH_FIELDS>;
 export function readAuthConfig(env: NodeJS.ProcessEnv): AuthConfig {
   return readConfig(AUTH_FIELDS, {
     env,
-    rules: [natsLogin, atLeastOne(AUTH_FIELDS, 'jwtSecret', 'jwksUrl')],
+    rules: [natsLogin, natsTls, tracingHeaders, databaseTls, atLeastOne(AUTH_FIELDS, 'jwtSecret', 'jwksUrl')],
   });
 }

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { JetStreamApiCodes, JetStreamApiError, jetstreamManager } from '@nats-io/jetstream';
 import { type KV, type KvEntry, Kvm } from '@nats-io/kv';
 import type { NatsConnection } from '@nats-io/transport-node';
+import { bucketOptions } from '@posthorn/bus/platform';
 import { BUCKETS, type Revocation } from '@posthorn/contracts';
 import { BucketWatch, type Logger, reach, revocationOf } from '@posthorn/service';
 import { revocationIn, type StoredRevocation } from './entities.js';
@@ -78,7 +79,7 @@ export class Projection {
    */
   async reconcile(): Promise<void> {
     const { store, replicas, retention, logger } = this.#options;
-    const bucket = await this.#kvm.create(BUCKETS.revoked, { history: 1, replicas, allow_direct: false });
+    const bucket = await this.#kvm.create(BUCKETS.revoked, bucketOptions(replicas));
     const listed = await contentOf(bucket);
     const outlived = retention === undefined ? undefined : new Date(Date.now() - retention);
     const changes = { written: 0, forgotten: 0 };

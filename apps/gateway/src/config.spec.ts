@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { ConfigError } from '@posthorn/service';
-import { originAllowed, readGatewayConfig } from './config.js';
+import { readGatewayConfig } from './config.js';
 
 const SECRET = 'x'.repeat(32);
 const env = { JWT_SECRET: SECRET, KEY_SECRET: SECRET, NATS_URL: 'nats://127.0.0.1:4222' };
@@ -34,21 +34,43 @@ describe('DEMO', () => {
   });
 });
 
-describe('a page', () => {
-  const config = readGatewayConfig({ ...env, ALLOWED_ORIGINS: 'https://app.example' });
-  const host = 'events.example:8080';
-
-  it('opens sockets from the origins of the list alone', () => {
-    expect(originAllowed(config, { host, origin: 'https://app.example' })).toBe(true);
-    expect(originAllowed(config, { host, origin: 'https://evil.example' })).toBe(false);
-    expect(originAllowed(config, { host, origin: `https://${host}` })).toBe(false);
-    expect(originAllowed(config, { host })).toBe(true);
+describe('ALLOWED_ORIGINS', () => {
+  it('is everybody in development and nobody in production, where nothing else is said', () => {
+    expect(readGatewayConfig(env).allowedOrigins).toEqual(['*']);
+    expect(readGatewayConfig({ ...env, NODE_ENV: 'production' }).allowedOrigins).toEqual([]);
   });
 
-  it("of the demo is the gateway's own", () => {
-    const demo = { ...config, demo: true };
-    expect(originAllowed(demo, { host, origin: `http://${host}` })).toBe(true);
-    expect(originAllowed(demo, { host, origin: 'http://events.example' })).toBe(false);
-    expect(originAllowed(demo, { origin: 'http://undefined.example' })).toBe(false);
+  it.each([
+    'app.example',
+    'https://app.example/path',
+    'null',
+    'https://*',
+    'https://*.com',
+    'https://a.*.example',
+  ])('refuses %s by its name', (entry) => {
+    expect(refusalOf({ ...env, ALLOWED_ORIGINS: `https://www.example,${entry}` })).toMatch(
+      /ALLOWED_ORIGINS: got .*, wants origins, such as https:\/\/app\.example/,
+    );
+  });
+});
+
+describe('ADDRESS_EXEMPT', () => {
+  it('is what no client has whom limits are for, unless something else is said', () => {
+    expect(readGatewayConfig(env).addressExempt).toContain('10.0.0.0/8');
+    expect(readGatewayConfig({ ...env, ADDRESS_EXEMPT: '192.0.2.0/24' }).addressExempt).toEqual([
+      '192.0.2.0/24',
+    ]);
+    expect(refusalOf({ ...env, ADDRESS_EXEMPT: '192.0.2.1' })).toMatch(
+      /ADDRESS_EXEMPT: got .*, wants ranges of addresses/,
+    );
+  });
+});
+
+describe('REQUEST_TIMEOUT', () => {
+  it('is not below HEADERS_TIMEOUT', () => {
+    expect(refusalOf({ ...env, REQUEST_TIMEOUT: '10s' })).toMatch(/REQUEST_TIMEOUT.*HEADERS_TIMEOUT/);
+    expect(readGatewayConfig({ ...env, REQUEST_TIMEOUT: '10s', HEADERS_TIMEOUT: '10s' }).requestTimeout).toBe(
+      10_000,
+    );
   });
 });

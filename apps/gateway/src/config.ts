@@ -9,24 +9,39 @@ import {
   flag,
   integer,
   list,
+  natsFields,
   natsLogin,
+  natsTls,
+  ratio,
   readConfig,
   shared,
+  tracingHeaders,
   url,
 } from '@posthorn/service';
+import { isRange } from './http/network.js';
+import { isOriginEntry } from './http/origins.js';
 
-const { nodeEnv, port, host, natsUrl, natsUser, natsPassword, natsNkeySeed, natsCreds } = shared;
-const { jwtSecret, jwksUrl, jwtIssuer, keySecret, instance, courierCompat, logLevel } = shared;
+const { nodeEnv, port, host, jwtSecret, jwksUrl, jwtIssuer, keySecret, instance } = shared;
+const { courierCompat, logLevel, logFormat, otlpEndpoint, otlpHeaders } = shared;
+
+/** RFC 1918, RFC 6598, RFC 4193, and what never leaves a link. */
+const PRIVATE_RANGES: readonly string[] = [
+  '127.0.0.0/8',
+  '10.0.0.0/8',
+  '172.16.0.0/12',
+  '192.168.0.0/16',
+  '100.64.0.0/10',
+  '169.254.0.0/16',
+  '::1/128',
+  'fc00::/7',
+  'fe80::/10',
+];
 
 export const GATEWAY_FIELDS = {
   nodeEnv,
   port,
   host,
-  natsUrl,
-  natsUser,
-  natsPassword,
-  natsNkeySeed,
-  natsCreds,
+  ...natsFields,
   jwtSecret,
   jwksUrl,
   jwtIssuer,
@@ -34,6 +49,14 @@ export const GATEWAY_FIELDS = {
   instance,
   courierCompat,
   logLevel,
+  logFormat,
+  otlpEndpoint,
+  otlpHeaders,
+  traceRatio: ratio('TRACE_RATIO', {
+    default: 0.01,
+    description:
+      'Share of the calls and publishes that are traced, beside those that a service or an admin asks to be (traceparent)',
+  }),
   publicWsUrl: url('PUBLIC_WS_URL', {
     schemes: ['ws', 'wss'],
     optional: true,
@@ -43,7 +66,10 @@ export const GATEWAY_FIELDS = {
   allowedOrigins: list('ALLOWED_ORIGINS', {
     default: (production) => (production ? [] : ['*']),
     defaultText: 'none in production, else *',
-    description: 'Origins whose pages may call REST and open sockets; * for all',
+    accepts: isOriginEntry,
+    entry: 'origins, such as https://app.example or https://*.app.example, or *',
+    description:
+      'Origins whose pages may call REST and open sockets and streams; https://*.app.example for all names below, * for all',
   }),
   trustProxy: flag('TRUST_PROXY', {
     default: false,
@@ -133,6 +159,51 @@ export const GATEWAY_FIELDS = {
     default: 64,
     description: 'Event streams of one user that may be open at one gateway at once, within CONNECTION_LIMIT',
   }),
+  addressLimit: integer('ADDRESS_LIMIT', {
+    min: 1,
+    default: 8_192,
+    description:
+      'Connections of one address (of IPv6: one /64) that may be open at one gateway at once: room for an office behind one address',
+  }),
+  addressRate: integer('ADDRESS_RATE', {
+    min: 1,
+    default: 200,
+    description: 'Connections that one address may open at one gateway, per second on average',
+  }),
+  addressBurst: integer('ADDRESS_BURST', {
+    min: 1,
+    default: 20_000,
+    description:
+      'Connections that one address may open at one gateway, at once: all of ADDRESS_LIMIT come again after a restart, each with a call for its key',
+  }),
+  addressExempt: list('ADDRESS_EXEMPT', {
+    default: PRIVATE_RANGES,
+    defaultText: 'loopback, link-local and private addresses',
+    accepts: isRange,
+    entry: 'ranges of addresses, such as 10.0.0.0/8 or 2001:db8::/32',
+    description:
+      'Addresses without these limits; what is set stands instead of the default. A balancer that does not tell whom it serves is such an address',
+  }),
+  headersTimeout: duration('HEADERS_TIMEOUT', {
+    min: 100,
+    max: 3_600_000,
+    default: 15_000,
+    description:
+      'How long the headers of a request may take to come in, from the beginning of its connection',
+  }),
+  requestTimeout: duration('REQUEST_TIMEOUT', {
+    min: 100,
+    max: 3_600_000,
+    default: 60_000,
+    description: 'How long a whole request may take to come in; not below HEADERS_TIMEOUT',
+  }),
+  keepAliveTimeout: duration('KEEP_ALIVE_TIMEOUT', {
+    min: 100,
+    max: 3_600_000,
+    default: 75_000,
+    description:
+      'How long a connection is kept for a next request: longer than a proxy in front keeps its own (60 s at ingress-nginx), or that one sends into a closed one',
+  }),
   heartbeat: duration('HEARTBEAT', {
     min: 1_000,
     max: 600_000,
@@ -166,9 +237,12 @@ export function readGatewayConfig(env: NodeJS.ProcessEnv): GatewayConfig {
     env,
     rules: [
       natsLogin,
+      tracingHeaders,
+      natsTls,
       atLeastOne(GATEWAY_FIELDS, 'jwtSecret', 'jwksUrl'),
       demoOutsideProduction,
       demoWithSecret,
+      requestAfterHeaders,
     ],
   });
 }
@@ -200,14 +274,11 @@ const demoWithSecret: ConfigRule<GatewayConfig> = ({ demo, jwtSecret }) =>
     ? { name: 'JWT_SECRET', got: 'nothing', wants: 'a secret to sign the tokens of the demo with (DEMO)' }
     : undefined;
 
-/**
- * Whether a page of that `Origin` may open sockets and streams; programs without a browser send none. The demo's page is
- * the gateway's own.
- */
-export function originAllowed(
-  { allowedOrigins, demo }: Pick<GatewayConfig, 'allowedOrigins' | 'demo'>,
-  { origin, host }: { readonly origin?: string | undefined; readonly host?: string | undefined },
-): boolean {
-  if (origin === undefined || allowedOrigins.includes('*') || allowedOrigins.includes(origin)) return true;
-  return demo && (origin === `http://${host}` || origin === `https://${host}`);
-}
+/** Node refuses to start otherwise, and names no variable. */
+const requestAfterHeaders: ConfigRule<GatewayConfig> = ({
+  headersTimeout = 0,
+  requestTimeout = headersTimeout,
+}) =>
+  requestTimeout < headersTimeout
+    ? { name: 'REQUEST_TIMEOUT', got: `${requestTimeout} ms`, wants: 'not less than HEADERS_TIMEOUT' }
+    : undefined;

@@ -5,17 +5,23 @@
 import { type Bus, JetStreamBus } from '@posthorn/bus/platform';
 import { appInbox, ProblemError } from '@posthorn/contracts';
 import {
+  checkAtStart,
   connectNats,
   createVerifier,
   KeyRing,
   type NatsLink,
-  natsIdentity,
+  natsFindings,
+  natsSettings,
   RevocationList,
   RpcClient,
   type Service,
+  type Tracing,
   type Verifier,
 } from '@posthorn/service';
 import type { GatewayConfig } from './config.js';
+import { configurationFindings } from './doctor.js';
+import { AddressGate } from './http/address-gate.js';
+import { Origins } from './http/origins.js';
 import { Hub } from './hub/hub.js';
 import { Turn } from './hub/turn.js';
 import { Wheel } from './hub/wheel.js';
@@ -37,8 +43,10 @@ export class GatewayCore {
   readonly service: Service;
   readonly verifier: Verifier;
   readonly keys: KeyRing;
+  readonly origins: Origins;
   readonly wheel = new Wheel();
   readonly metrics: GatewayMetrics;
+  readonly addresses: AddressGate;
   /** What sockets and event streams take. */
   readonly connections: Places;
   #parts: Parts | undefined;
@@ -53,18 +61,25 @@ export class GatewayCore {
       production: config.nodeEnv === 'production' && !config.courierCompat,
     });
     this.keys = new KeyRing(config.keySecret);
+    // The demo's page is the gateway's own.
+    this.origins = new Origins(config.allowedOrigins, config.demo);
     this.connections = new Places(config.connectionLimit, 'sockets and event streams');
     this.metrics = new GatewayMetrics(service.metrics, () => this.#parts?.hub.size ?? 0);
+    this.addresses = new AddressGate({ config, metrics: this.metrics, logger: service.logger });
     service.health.expect('nats', 'streams', 'revocations');
   }
 
-  /** Connects, and waits for everything the gateway needs; resolves once it can serve. */
+  /**
+   * Connects, and waits for everything the gateway needs; resolves once it can serve.
+   * @throws {StartError} in production, where it would not be safe
+   */
   async open(): Promise<void> {
     const { config, service } = this;
     const { logger, health, shutdown } = service;
+    const production = config.nodeEnv === 'production';
+    await checkAtStart(production, logger, () => configurationFindings(config, true));
     const link = await connectNats({
-      url: config.natsUrl,
-      ...natsIdentity(config),
+      ...natsSettings(config),
       name: 'gateway',
       inboxPrefix: appInbox('gateway'),
       logger,
@@ -72,6 +87,7 @@ export class GatewayCore {
       signal: shutdown.signal,
     });
     shutdown.on('close', 'nats', () => link.close());
+    await checkAtStart(production, logger, () => natsFindings(link.connection.info, config, true));
     const [bus, revocations] = await Promise.all([
       service.waitFor('streams', () =>
         JetStreamBus.open({
@@ -80,6 +96,7 @@ export class GatewayCore {
           audience: null,
           connected: () => link.isConnected(),
           observer: this.metrics.bus,
+          tracer: service.tracing,
           log: (level, message, fields) => logger[level](fields, message),
         }),
       ),
@@ -91,6 +108,7 @@ export class GatewayCore {
       retention: (audience, filter) => bus.topics.retention(audience, filter),
       resumed: (outcome) => this.metrics.resumes[outcome].inc(),
       pageRead: () => this.metrics.pollPages.inc(),
+      tracer: service.tracing,
     });
     this.wheel.start();
     shutdown.on('flush', 'bus', async () => {
@@ -98,10 +116,17 @@ export class GatewayCore {
       this.wheel.stop();
       await revocations.close();
     });
-    const rpc = new RpcClient(link);
+    const rpc = new RpcClient(link, service.tracing);
     const quotas = new Quotas();
     keepReporting({ quotas, rpc, service, reports: this.metrics.usageReports });
-    this.#parts = { link, bus, publisher: metered(bus, quotas), hub, rpc, revocations };
+    this.#parts = {
+      link,
+      bus,
+      publisher: traced(metered(bus, quotas), service.tracing),
+      hub,
+      rpc,
+      revocations,
+    };
   }
 
   get bus(): JetStreamBus {
@@ -136,4 +161,15 @@ export class GatewayCore {
     }
     return this.#parts;
   }
+}
+
+/** Makes what a traced call publishes a part of its trace. */
+function traced(publisher: Pick<Bus, 'publish'>, tracing: Tracing | undefined): Pick<Bus, 'publish'> {
+  if (!tracing) return publisher;
+  return {
+    publish: (draft) => {
+      const traceparent = tracing.current;
+      return publisher.publish(traceparent === undefined ? draft : { ...draft, traceparent });
+    },
+  };
 }

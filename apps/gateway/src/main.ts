@@ -8,16 +8,16 @@ import { GatewayCore } from './core.js';
 import { CourierAdapter } from './faces/courier/courier.adapter.js';
 import { serveOriginalClients } from './faces/courier/drop-in/drop-in.js';
 import { GatewayModule } from './gateway.module.js';
+import { corsOptions } from './http/cors.js';
 import { CountingProblemFilter } from './http/counting-problem-filter.js';
 import { serveDocs } from './http/docs.js';
 import { createAdapter } from './http/server.js';
 
 await runMain(async () => {
   const config = readGatewayConfig(process.env);
-  const service = createService({
+  const service = await createService({
+    ...config,
     app: 'gateway',
-    instance: config.instance,
-    logLevel: config.logLevel,
     budgets: shutdownBudgets(config),
   });
   const core = new GatewayCore(config, service);
@@ -33,15 +33,7 @@ await runMain(async () => {
   app.useGlobalFilters(new CountingProblemFilter(service.logger, core.metrics.errors));
   if (config.courierCompat) serveOriginalClients(app, core);
   app.useWebSocketAdapter(new CourierAdapter(app, core));
-  if (config.allowedOrigins.length > 0) {
-    app.enableCors({
-      origin: config.allowedOrigins.includes('*') ? '*' : [...config.allowedOrigins],
-      methods: ['GET', 'POST', 'PUT', 'DELETE'],
-      exposedHeaders: ['Posthorn-Position', 'Posthorn-Event-Id', 'Idempotency-Key', 'Retry-After'],
-      maxAge: 600,
-      strictPreflight: false,
-    });
-  }
+  app.enableCors(corsOptions(core.origins));
   serveDocs(app);
   // HTTP first: /health/ready says what is still missing.
   await app.listen(config.port, config.host).catch((error: NodeJS.ErrnoException) => {

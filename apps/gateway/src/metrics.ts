@@ -25,6 +25,7 @@ export class GatewayMetrics {
   readonly pollAnswers: Record<'message' | 'nothing' | 'gone', Tally>;
   readonly eventsOut: Tally;
   readonly errors: Record<ProblemCode, Tally>;
+  readonly addressRefusals: Record<'open' | 'rate', Tally>;
   readonly closes: Record<keyof typeof CLOSE, Tally>;
   readonly resumes: Record<ResumeOutcome, Tally>;
   readonly usageReports: Record<'done' | 'failed', Tally>;
@@ -51,6 +52,11 @@ export class GatewayMetrics {
       'problems_total',
       'Errors told to callers, by code of the catalogue',
       labelSets(Object.keys(PROBLEMS) as ProblemCode[], 'code'),
+    );
+    this.addressRefusals = metrics.counters(
+      'address_refusals_total',
+      'Connections and requests refused because of their address: too many open, or opened too fast',
+      labelSets(['open', 'rate'], 'reason'),
     );
     this.closes = metrics.counters(
       'closes_total',

@@ -12,14 +12,14 @@ class CallsModule {}
 
 /** Answers the calls of all parts (`ph-rpc.notifier.*`) until the service shuts down. */
 export async function answerCalls({ service, nats }: Parts, parts: readonly Part[]): Promise<void> {
-  const { health, logger, shutdown } = service;
+  const { health, logger, shutdown, tracing } = service;
   const module: DynamicModule = {
     module: CallsModule,
     controllers: parts.flatMap(({ controllers }) => controllers),
     providers: parts.flatMap(({ providers }) => providers),
   };
   const calls = await NestFactory.createMicroservice<MicroserviceOptions>(module, {
-    ...rpcServerOptions({ nats, app: 'notifier' }),
+    ...rpcServerOptions({ nats, app: 'notifier', tracing }),
     logger: nestLogger(logger),
   });
   calls.useGlobalPipes(validationPipe());

@@ -1,4 +1,16 @@
-import { type ConfigOf, duration, integer, natsLogin, readConfig, shared } from '@posthorn/service';
+import { databaseTls } from '@posthorn/database';
+import {
+  type ConfigOf,
+  databaseFields,
+  duration,
+  integer,
+  natsFields,
+  natsLogin,
+  natsTls,
+  readConfig,
+  shared,
+  tracingHeaders,
+} from '@posthorn/service';
 
 const DAY_MS = 24 * 3_600_000;
 const RETENTION_MIN = 7 * DAY_MS;
@@ -7,12 +19,9 @@ const RETENTION_DEFAULT = 90 * DAY_MS;
 
 /** The notifier's environment variables. */
 export const NOTIFIER_FIELDS = {
-  natsUrl: shared.natsUrl,
-  natsUser: shared.natsUser,
-  natsPassword: shared.natsPassword,
-  natsNkeySeed: shared.natsNkeySeed,
-  natsCreds: shared.natsCreds,
-  databaseUrl: shared.databaseUrl,
+  nodeEnv: shared.nodeEnv,
+  ...natsFields,
+  ...databaseFields,
   databasePool: shared.databasePool,
   port: integer('PORT', {
     min: 0,
@@ -23,6 +32,9 @@ export const NOTIFIER_FIELDS = {
   host: shared.host,
   instance: shared.instance,
   logLevel: shared.logLevel,
+  logFormat: shared.logFormat,
+  otlpEndpoint: shared.otlpEndpoint,
+  otlpHeaders: shared.otlpHeaders,
   inFlight: integer('EVENTS_IN_FLIGHT', {
     min: 1,
     max: 20_000,
@@ -61,5 +73,5 @@ export type NotifierConfig = ConfigOf<typeof NOTIFIER_FIELDS>;
 
 /** @throws {ConfigError} naming every variable that is missing or not acceptable. */
 export function readNotifierConfig(env: NodeJS.ProcessEnv): NotifierConfig {
-  return readConfig(NOTIFIER_FIELDS, { env, rules: [natsLogin] });
+  return readConfig(NOTIFIER_FIELDS, { env, rules: [natsLogin, natsTls, tracingHeaders, databaseTls] });
 }

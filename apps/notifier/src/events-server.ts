@@ -13,6 +13,9 @@ import type { Part, Parts } from './parts.js';
 /** How often a consumer's backlog is asked for, in ms. */
 const BACKLOG_MS = 5_000;
 
+/** The workers that handle local events, several audiences' in one transaction. See {@link consumerName}. */
+export const WORKERS = ['notifier', 'activitystreams-activity', 'activitystreams-join'] as const;
+
 @Module({})
 class EventsModule {}
 

@@ -1,14 +1,29 @@
 import { STREAM_DEFAULTS } from '@posthorn/bus/platform';
-import { type ConfigOf, integer, natsLogin, readConfig, shared } from '@posthorn/service';
+import { databaseTls } from '@posthorn/database';
+import {
+  type ConfigOf,
+  databaseFields,
+  integer,
+  natsFields,
+  natsLogin,
+  natsTls,
+  readConfig,
+  shared,
+  tracingHeaders,
+  url,
+} from '@posthorn/service';
 
 /** The registry's environment variables. */
 export const REGISTRY_FIELDS = {
-  natsUrl: shared.natsUrl,
-  natsUser: shared.natsUser,
-  natsPassword: shared.natsPassword,
-  natsNkeySeed: shared.natsNkeySeed,
-  natsCreds: shared.natsCreds,
-  databaseUrl: shared.databaseUrl,
+  nodeEnv: shared.nodeEnv,
+  ...natsFields,
+  natsMonitorUrl: url('NATS_MONITOR_URL', {
+    schemes: ['http', 'https'],
+    several: true,
+    optional: true,
+    description: 'Monitoring ports of the NATS servers, for the doctor alone: http://nats-0.nats:8222,…',
+  }),
+  ...databaseFields,
   databasePool: shared.databasePool,
   port: integer('PORT', {
     min: 0,
@@ -19,6 +34,9 @@ export const REGISTRY_FIELDS = {
   host: shared.host,
   instance: shared.instance,
   logLevel: shared.logLevel,
+  logFormat: shared.logFormat,
+  otlpEndpoint: shared.otlpEndpoint,
+  otlpHeaders: shared.otlpHeaders,
   streamMaxAge: integer('STREAM_MAX_AGE', {
     min: 60,
     max: 10 * 365 * 24 * 3600,
@@ -56,5 +74,5 @@ export type RegistryConfig = ConfigOf<typeof REGISTRY_FIELDS>;
 
 /** @throws {ConfigError} naming every variable that is missing or not acceptable. */
 export function readRegistryConfig(env: NodeJS.ProcessEnv): RegistryConfig {
-  return readConfig(REGISTRY_FIELDS, { env, rules: [natsLogin] });
+  return readConfig(REGISTRY_FIELDS, { env, rules: [natsLogin, natsTls, tracingHeaders, databaseTls] });
 }

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { jetstreamManager, type StreamAPI, type StreamInfo } from '@nats-io/jetstream';
 import { type KV, Kvm } from '@nats-io/kv';
 import type { NatsConnection } from '@nats-io/transport-node';
+import { bucketOptions } from '@posthorn/bus/platform';
 import { BUCKETS, makeEpoch, type StreamRecord } from '@posthorn/contracts';
 import { withTransaction } from '@posthorn/database';
 import type { Logger } from '@posthorn/service';
@@ -66,7 +67,7 @@ export class Epochs {
   async record(stream: string): Promise<StreamRecord> {
     const { nc, source, replicas, logger } = this.#options;
     const { streams } = await jetstreamManager(nc, { checkAPI: false });
-    const bucket = await this.#kvm.create(BUCKETS.streams, { history: 1, replicas, allow_direct: false });
+    const bucket = await this.#kvm.create(BUCKETS.streams, bucketOptions(replicas));
     return withTransaction(source, async (tx) => {
       await tx.query('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [`posthorn:stream:${stream}`]);
       const recorded = await tx.findOneBy(StreamGeneration, { stream });

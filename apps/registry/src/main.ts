@@ -5,6 +5,5 @@ import { startRegistry } from './registry.js';
 
 await runMain(async () => {
   const config = readRegistryConfig(process.env);
-  const { port, host, instance, logLevel } = config;
-  await startRegistry(config, await startWorker({ app: 'registry', instance, logLevel, port, host }));
+  await startRegistry(config, await startWorker({ ...config, app: 'registry' }));
 });

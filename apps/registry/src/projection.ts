@@ -8,6 +8,7 @@ import {
 } from '@nats-io/jetstream';
 import { type KV, Kvm } from '@nats-io/kv';
 import { type NatsConnection, nanos } from '@nats-io/transport-node';
+import { bucketOptions } from '@posthorn/bus/platform';
 import { type AudienceRecord, audienceKey, BUCKETS, type TopicRecord, topicKey } from '@posthorn/contracts';
 import type { Logger } from '@posthorn/service';
 import type { DataSource } from 'typeorm';
@@ -76,11 +77,7 @@ export class Projection {
    * one that came in between.
    */
   async rebuild(): Promise<void> {
-    const bucket = await this.#kvm.create(BUCKETS.topics, {
-      history: 1,
-      replicas: this.#options.replicas,
-      allow_direct: false,
-    });
+    const bucket = await this.#kvm.create(BUCKETS.topics, bucketOptions(this.#options.replicas));
     const seen = await listing(this.#js);
     const changes = { written: 0, deleted: 0 };
     for await (const records of this.#records()) {

@@ -1,16 +1,20 @@
 import { NestFactory } from '@nestjs/core';
 import { ProvisioningError, streamConfigs } from '@posthorn/bus/platform';
-import { databaseAway, openStore } from '@posthorn/database';
+import { databaseAway, databaseFindings, openStore } from '@posthorn/database';
 import {
+  checkAtStart,
   keepUp,
+  natsFindings,
   nestLogger,
   openNats,
   RpcProblemFilter,
+  replicasFinding,
   rpcServerOptions,
   type Service,
   StartError,
 } from '@posthorn/service';
 import type { RegistryConfig } from './config.js';
+import { configurationFindings } from './doctor.js';
 import { Epochs } from './epoch.js';
 import { Projection } from './projection.js';
 import { registryModule } from './registry.module.js';
@@ -35,10 +39,17 @@ const RETRY = 5_000;
 export async function startRegistry(config: RegistryConfig, service: Service): Promise<void> {
   const { logger, health, shutdown } = service;
   health.expect('nats', 'database', 'streams', 'epochs', 'projection', 'calls');
+  const production = config.nodeEnv === 'production';
+  await checkAtStart(production, logger, () => configurationFindings(config));
   const [nats, source] = await Promise.all([openNats(service, config), openStore(service, config, SCHEMA)]);
   const { connection: nc } = nats;
   const { streamMaxAge: maxAgeSeconds, streamMaxBytes: maxBytes, streamReplicas: replicas } = config;
 
+  await checkAtStart(production, logger, async () => [
+    ...natsFindings(nc.info, config, true),
+    replicasFinding(nc.info, replicas, true),
+    ...(await databaseFindings(source, config)),
+  ]);
   const streams = new Streams({ nc, logger, wanted: streamConfigs({ maxAgeSeconds, maxBytes, replicas }) });
   const epochs = new Epochs({ nc, source, replicas, logger });
   const projection = new Projection({ nc, source, replicas, logger });
@@ -75,7 +86,11 @@ export async function startRegistry(config: RegistryConfig, service: Service): P
 
   const app = await NestFactory.createMicroservice(
     registryModule({ source, projection, topicsPerAudience: config.topicsPerAudience, usages }),
-    { ...rpcServerOptions({ nats, app: APP }), logger: nestLogger(logger), abortOnError: false },
+    {
+      ...rpcServerOptions({ nats, app: APP, tracing: service.tracing }),
+      logger: nestLogger(logger),
+      abortOnError: false,
+    },
   );
   app.useGlobalFilters(new RpcProblemFilter({ logger, translate: databaseAway }));
   shutdown.on('stop accepting', 'calls', () => app.close());

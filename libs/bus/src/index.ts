@@ -7,7 +7,11 @@ export {
   type ProblemCode,
   ProblemError,
   type Scope,
+  type Span,
+  type SpanAttributes,
+  type SpanOptions,
   type TopicName,
+  type Tracer,
   type UserTopicName,
 } from '@posthorn/contracts';
 export { type Announcement, announce } from './announce.js';
@@ -44,3 +48,4 @@ export {
   type TopicHandle,
 } from './pubsub.js';
 export { BACKOFF, PermanentFailure } from './settlement.js';
+export type { NatsTls } from './tls.js';

@@ -16,12 +16,16 @@ export { Intake, type IntakeOptions } from './jetstream/intake.js';
 export { JetStreamBus, type JetStreamBusOptions } from './jetstream/jetstream-bus.js';
 export { judgePosition, type RetentionBound, type StreamExtent } from './jetstream/resume.js';
 export {
+  bucketOptions,
   describeDifference,
+  inspectBucket,
   inspectStreams,
   ProvisioningError,
   provisionStreams,
   STREAM_DEFAULTS,
+  type StreamDifference,
   type StreamLimits,
+  type StreamState,
   streamConfigs,
   type WantedStream,
 } from './jetstream/stream-config.js';
@@ -44,3 +48,5 @@ export type {
 } from './port.js';
 export { filtersOf, publishTopic } from './pubsub.js';
 export { type Settlement, settleFailure } from './settlement.js';
+export { type NatsTls, natsTlsOptions } from './tls.js';
+export { attributesOf, nameOf } from './tracing.js';

@@ -52,6 +52,7 @@ export interface EphemeralEvent {
   readonly bytes: Uint8Array;
   /** The payload, parsed. Nobody changes it: subscribers share it. */
   readonly message: Readonly<Record<string, unknown>>;
+  /** W3C trace context. Of an event that a durable consumer records: the span that handles it. */
   readonly traceparent: string | undefined;
 }
 

@@ -23,6 +23,7 @@ import {
   type Target,
   type Topic,
   type TopicName,
+  type Tracer,
   topicAt,
   type UserTopicName,
 } from '@posthorn/contracts';
@@ -43,6 +44,7 @@ import type {
   EphemeralEvent,
   Receipt,
 } from './port.js';
+import { type NatsTls, natsTlsOptions } from './tls.js';
 
 export interface PubSubOptions {
   /** NATS servers. Default: the client's own, loopback. */
@@ -66,9 +68,16 @@ export interface PubSubOptions {
    */
   readonly onError?: (error: unknown, topic: string) => void;
   readonly observer?: Partial<BusObserver>;
+  /**
+   * Records what is published, and what durable subscriptions handle, in traces of this service. The traceparent that
+   * an event goes out with, and that handlers see, is then that of its span.
+   */
+  readonly tracer?: Tracer;
   /** Who this service is to NATS, where that has users: what it may do is then made of `source`. */
   readonly credentials?: NatsCredentials;
-  /** Anything else of the NATS client: TLS. */
+  /** Demands TLS, as a `tls://` URL in `servers` does: `{}`, or files of a private authority and of our certificate. */
+  readonly tls?: NatsTls;
+  /** Anything else of the NATS client. */
   readonly nats?: NodeConnectionOptions;
 }
 
@@ -164,6 +173,8 @@ const DEFAULT_CONNECT_TIMEOUT = 10_000;
 const MAX_PENDING = { publishes: 10_000, bytes: 64 * 1024 * 1024 };
 /** The pause before a failed connection is tried again, in milliseconds. */
 const PAUSE = 250;
+/** Where the NATS client looks by itself. */
+const LOOPBACK = '127.0.0.1:4222';
 
 /** Connects in the background; the returned object can be used at once. */
 export function connectPubSub(options: PubSubOptions): PubSub {
@@ -240,6 +251,7 @@ class NatsPubSub implements PubSub {
   /** Aborted by {@link close}: calls that wait for the connection end. */
   readonly #closing = new AbortController();
   #nc: NatsConnection | undefined;
+  /** Who we are, and whom we trust. */
   readonly #login: NodeConnectionOptions;
   #opened: JetStreamBus | undefined;
   /** Renewed each time the connection is lost. */
@@ -254,7 +266,11 @@ class NatsPubSub implements PubSub {
     if (options.instance !== undefined) checkName('instance', options.instance);
     this.#options = options;
     const inboxPrefix = serviceInbox(options.source);
-    this.#login = { ...loginOf(options.credentials), ...(inboxPrefix ? { inboxPrefix } : {}) };
+    this.#login = {
+      ...loginOf(options.credentials),
+      ...natsTlsOptions([options.servers ?? LOOPBACK].flat(), options.tls),
+      ...(inboxPrefix ? { inboxPrefix } : {}),
+    };
     setMaxListeners(0, this.#closing.signal);
     this.#closing.signal.addEventListener('abort', () => {
       this.#gate.fail(unavailable('The connection was closed'));
@@ -312,7 +328,7 @@ class NatsPubSub implements PubSub {
   }
 
   async #open(): Promise<void> {
-    const { audience, instance = 'main', observer } = this.#options;
+    const { audience, instance = 'main', observer, tracer } = this.#options;
     const nc = await this.#connect();
     this.#nc = nc;
     this.#connected = true;
@@ -324,6 +340,7 @@ class NatsPubSub implements PubSub {
       audience,
       connected: () => this.#connected,
       ...(observer ? { observer } : {}),
+      ...(tracer ? { tracer } : {}),
     });
     this.#letThrough();
   }

@@ -221,3 +221,13 @@ export {
   type Topic,
   topicAt,
 } from './topic.js';
+export {
+  isSampled,
+  isTraceparent,
+  type Span,
+  type SpanAttributes,
+  type SpanOptions,
+  type Tracer,
+  traceIdOf,
+  unsampled,
+} from './trace.js';

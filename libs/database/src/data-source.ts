@@ -1,11 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DataSource, type DataSourceOptions, type Logger, MigrationExecutor } from 'typeorm';
 import { isUnavailable } from './failure.js';
+import { type DatabaseTls, databaseTlsRefusal, driverAddress } from './tls.js';
 
 /** An app's part of the database. */
 export interface DatabaseOptions {
-  /** `postgres://` URL. */
+  /** `postgres://` URL; its `sslmode` is read as docs/configuration.md has it. */
   readonly url: string;
+  readonly tls?: DatabaseTls | undefined;
   /** The schema that the app owns, usually named after it. Entities, migrations and plain SQL resolve in it. */
   readonly schema: string;
   readonly entities: DataSourceOptions['entities'];
@@ -52,11 +54,12 @@ const silent: Logger = {
 };
 
 function connectionOptions(options: DatabaseOptions, limits: Record<string, number>): DataSourceOptions {
-  const { url, schema, entities, migrations, poolSize = 10, onConnectionLost } = options;
+  const { url, tls, schema, entities, migrations, poolSize = 10, onConnectionLost } = options;
   if (!/^[a-z][a-z0-9_]*$/.test(schema)) throw new TypeError(`Not a plain schema name: ${schema}`);
+  const address = driverAddress(url, tls);
   return {
     type: 'postgres',
-    url,
+    url: address.url,
     schema,
     entities,
     migrations,
@@ -69,7 +72,8 @@ function connectionOptions(options: DatabaseOptions, limits: Record<string, numb
     installExtensions: false,
     // An idle connection reports here when its server goes away; unhandled, it would end the process.
     poolErrorHandler: (error: Error) => onConnectionLost?.(error),
-    extra: { keepAlive: true, options: `-c search_path=${schema}`, ...limits },
+    // Said also where it is not wanted: the driver would look into the environment.
+    extra: { keepAlive: true, options: `-c search_path=${schema}`, ssl: address.ssl, ...limits },
   };
 }
 
@@ -78,13 +82,14 @@ function connectionOptions(options: DatabaseOptions, limits: Record<string, numb
  * migrations, and returns the connected data source. Replicas may start at the same time: one migrates, the
  * others wait for it.
  *
+ * @throws {StartError} when TLS does not come about
  * @throws when a migration fails, or when the server refuses us (password, missing database).
  */
 export async function openDatabase({
   retry = (attempt) => attempt(),
   ...options
 }: OpenDatabaseOptions): Promise<DataSource> {
-  return untilReachable(retry, async () => {
+  return untilReachable(retry, options, async () => {
     await migrate(options);
     return initialize(dataSourceOptions(options));
   });
@@ -100,12 +105,13 @@ export async function migrateDatabase({
   retry = (attempt) => attempt(),
   ...options
 }: OpenDatabaseOptions): Promise<void> {
-  await untilReachable(retry, () => migrate(options));
+  await untilReachable(retry, options, () => migrate(options));
 }
 
 /** Lets `retry` see only the failures that waiting can cure. */
 async function untilReachable<T>(
   retry: NonNullable<OpenDatabaseOptions['retry']>,
+  { url, tls }: DatabaseOptions,
   work: () => Promise<T>,
 ): Promise<T> {
   const outcome = await retry(async () => {
@@ -116,7 +122,7 @@ async function untilReachable<T>(
       return { error };
     }
   });
-  if ('error' in outcome) throw outcome.error;
+  if ('error' in outcome) throw databaseTlsRefusal(outcome.error, url, tls) ?? outcome.error;
   return outcome.result;
 }
 

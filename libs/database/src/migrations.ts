@@ -1,9 +1,10 @@
-import { createLogger, Health, readConfig, shared, waitFor } from '@posthorn/service';
+import { createLogger, databaseFields, Health, readConfig, shared, waitFor } from '@posthorn/service';
 import { type DatabaseOptions, migrateDatabase } from './data-source.js';
+import { databaseSettings, databaseTls } from './tls.js';
 
 /** The environment variables of a run of migrations: a part of those that each app with a database has. */
 export const MIGRATION_FIELDS = {
-  databaseUrl: shared.databaseUrl,
+  ...databaseFields,
   instance: shared.instance,
   logLevel: shared.logLevel,
 } as const;
@@ -21,12 +22,13 @@ export async function runMigrations(
   env: NodeJS.ProcessEnv,
   content: Pick<DatabaseOptions, 'entities' | 'migrations'>,
 ): Promise<void> {
-  const { databaseUrl: url, instance, logLevel: level } = readConfig(MIGRATION_FIELDS, { env });
+  const config = readConfig(MIGRATION_FIELDS, { env, rules: [databaseTls] });
+  const { instance, logLevel: level } = config;
   const logger = createLogger({ app, instance, level });
   const health = new Health();
   await migrateDatabase({
     ...content,
-    url,
+    ...databaseSettings(config),
     schema: app,
     retry: (attempt) => waitFor('database', attempt, { health, logger }),
   });

@@ -3,10 +3,10 @@ import { onceUntil, type Service } from '@posthorn/service';
 import type { DataSource } from 'typeorm';
 import { type DatabaseOptions, openDatabase, watchDatabase } from './data-source.js';
 import { isUnavailable } from './failure.js';
+import { type DatabaseAddress, databaseSettings } from './tls.js';
 
 /** The part of an app's configuration that says where its database is. */
-export interface StoreConfig {
-  readonly databaseUrl: string;
+export interface StoreConfig extends DatabaseAddress {
   readonly databasePool: number;
 }
 
@@ -18,14 +18,14 @@ export interface StoreConfig {
  */
 export async function openStore(
   service: Service,
-  { databaseUrl: url, databasePool: poolSize }: StoreConfig,
+  config: StoreConfig,
   content: Pick<DatabaseOptions, 'entities' | 'migrations'>,
 ): Promise<DataSource> {
   const { app, logger, health, shutdown } = service;
   const source = await openDatabase({
     ...content,
-    url,
-    poolSize,
+    ...databaseSettings(config),
+    poolSize: config.databasePool,
     schema: app,
     onConnectionLost: (err) => logger.debug({ err }, 'a database connection was lost'),
     retry: (attempt) => service.waitFor('database', attempt),

@@ -5,6 +5,7 @@ import { createLogger, type Logger, type LoggerOptions, onceUntil } from './logg
 import { Metrics } from './metrics.js';
 import { type Budgets, Shutdown, ShutdownBegan } from './shutdown.js';
 import { StartError } from './start-error.js';
+import { openTracing, type Tracing, type TracingConfig } from './tracing.js';
 
 /** What {@link waitFor} reports to, and how it waits. */
 export interface WaitOptions {
@@ -21,7 +22,7 @@ export interface WaitOptions {
 
 /**
  * Tries until it works, and never gives up: a process that exits because a dependency starts later only
- * adds noise. While it waits the health check `name` is down with the reason, and the log says so once.
+ * adds noise. A {@link StartError} alone ends it: what an operator has to put right. While it waits the health check `name` is down with the reason, and the log says so once.
  *
  * Pauses double from 100 ms to 2 s, each shortened by up to half at random, so that replicas that lost the
  * same dependency do not return in step.
@@ -40,6 +41,7 @@ export async function waitFor<T>(name: string, attempt: () => Promise<T>, option
     } catch (err) {
       const reason = reasonOf(err);
       health.set(name, false, reason);
+      if (err instanceof StartError) throw err;
       waiting.begin({ reason });
       logger.debug({ err }, `${name}: attempt failed`);
     }
@@ -54,10 +56,11 @@ function reasonOf(error: unknown): string {
 }
 
 /** The part of the configuration that every app has. */
-export interface ServiceOptions {
+export interface ServiceOptions extends TracingConfig {
   readonly app: string;
   readonly instance: string;
   readonly logLevel: LoggerOptions['level'];
+  readonly logFormat?: LoggerOptions['format'];
   readonly budgets?: Partial<Budgets>;
 }
 
@@ -69,17 +72,22 @@ export interface Service {
   readonly metrics: Metrics;
   readonly health: Health;
   readonly shutdown: Shutdown;
+  /** Undefined where nothing is traced. */
+  readonly tracing?: Tracing | undefined;
   /** {@link waitFor} with this process's log and health, ended by its shutdown. */
   waitFor<T>(name: string, attempt: () => Promise<T>): Promise<T>;
 }
 
 /** Makes the common parts of a process and takes over its signals. */
-export function createService({ app, instance, logLevel, budgets }: ServiceOptions): Service {
-  const logger = createLogger({ app, instance, level: logLevel });
+export async function createService(options: ServiceOptions): Promise<Service> {
+  const { app, instance, logLevel, logFormat, budgets } = options;
+  const logger = createLogger({ app, instance, level: logLevel, format: logFormat });
   const metrics = new Metrics(app);
   const health = new Health();
   const shutdown = new Shutdown({ logger, health, budgets });
   shutdown.listen();
+  const tracing = await openTracing(options, { app, instance, logger });
+  if (tracing) shutdown.on('close', 'traces', () => tracing.close());
   return {
     app,
     instance,
@@ -87,6 +95,7 @@ export function createService({ app, instance, logLevel, budgets }: ServiceOptio
     metrics,
     health,
     shutdown,
+    tracing,
     waitFor: (name, attempt) => waitFor(name, attempt, { health, logger, signal: shutdown.signal }),
   };
 }
@@ -95,7 +104,7 @@ export function createService({ app, instance, logLevel, budgets }: ServiceOptio
 export async function startWorker(
   options: ServiceOptions & { readonly port: number; readonly host: string },
 ): Promise<Service & { readonly probes: ProbeServer }> {
-  const service = createService(options);
+  const service = await createService(options);
   const { health, metrics, logger, shutdown } = service;
   const probes = await startProbeServer({ port: options.port, host: options.host, health, metrics, logger });
   shutdown.on('close', 'probe server', () => probes.close());

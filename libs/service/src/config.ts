@@ -1,3 +1,5 @@
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { StartError } from './start-error.js';
 
 /**
@@ -16,6 +18,8 @@ export interface Field<T> {
   readonly secret: boolean;
   /** What a valid value looks like, as the end of a sentence: "wants …". */
   wants(production: boolean): string;
+  /** How a value that is not acceptable is shown, without what is secret in it. */
+  shown(text: string): string;
   /** The value of a text that is not empty, or `undefined` when it is not acceptable. */
   parse(text: string, production: boolean): T | undefined;
   /** The value when the variable is not set; `missing` when there is none and the app must not start. */
@@ -63,8 +67,14 @@ export class ConfigError extends StartError {
   }
 }
 
-/** A demand on several variables together. Returns what is wrong, or `undefined`. */
-export type ConfigRule<C> = (config: Partial<C>) => ConfigFinding | undefined;
+/**
+ * A demand on several variables together. Returns what is wrong, if anything. A variable that is not acceptable by
+ * itself has no value in `config`; `given` says that it is set.
+ */
+export type ConfigRule<C> = (
+  config: Partial<C>,
+  given: (key: keyof C) => boolean,
+) => ConfigFinding | readonly ConfigFinding[] | undefined;
 
 /** Where the environment comes from, and the rules that span several variables. */
 export interface ReadConfigOptions<C> {
@@ -89,22 +99,26 @@ export function readConfig<F extends Record<string, Field<unknown>>>(
     const text = env[field.name]?.trim();
     const value = text ? field.parse(text, production) : field.fallback(production);
     if (value === missing || (text && value === undefined)) {
-      findings.push({ name: field.name, got: shown(field, text), wants: field.wants(production) });
+      const got = text ? field.shown(text) : 'nothing';
+      findings.push({ name: field.name, got, wants: field.wants(production) });
     } else {
       values[key] = value;
     }
   }
-  for (const rule of rules) {
-    const finding = rule(values as Partial<ConfigOf<F>>);
-    if (finding) findings.push(finding);
-  }
+  const given = (key: keyof F) =>
+    values[key as string] !== undefined || Boolean(env[fields[key]?.name ?? '']?.trim());
+  for (const rule of rules) findings.push(...[rule(values as Partial<ConfigOf<F>>, given) ?? []].flat());
   if (findings.length > 0) throw new ConfigError(findings);
   return Object.freeze(values) as ConfigOf<F>;
 }
 
-function shown(field: Field<unknown>, text: string | undefined): string {
-  if (!text) return 'nothing';
-  return field.secret ? `a value of ${Buffer.byteLength(text)} bytes (not shown)` : JSON.stringify(text);
+function hidden(text: string): string {
+  return `a value of ${Buffer.byteLength(text)} bytes (not shown)`;
+}
+
+/** Not where somebody put a secret into a variable that is none: a password in a URL, a key instead of its path. */
+function quoted(text: string): string {
+  return /@|-----BEGIN/.test(text) ? hidden(text) : JSON.stringify(text);
 }
 
 /** A rule: at least one of these variables is set. */
@@ -112,8 +126,8 @@ export function atLeastOne<F extends Record<string, Field<unknown>>>(
   fields: F,
   ...keys: (keyof F)[]
 ): ConfigRule<ConfigOf<F>> {
-  return (config) =>
-    keys.some((key) => config[key] !== undefined)
+  return (_, given) =>
+    keys.some(given)
       ? undefined
       : {
           name: keys.map((key) => fields[key]?.name).join(' or '),
@@ -154,6 +168,8 @@ interface Kind<T> {
   readonly secret?: boolean;
   wants(production: boolean): string;
   parse(text: string, production: boolean): T | undefined;
+  /** How a wrong value is shown, when it is no secret and its text alone does not say what is wrong. */
+  shown?(text: string): string;
   /** How the documentation writes a default value. */
   write?(value: T): string;
 }
@@ -179,6 +195,7 @@ function field<T, const O extends FieldOptions<T>>(
     description: options.description,
     secret: kind.secret ?? false,
     wants: kind.wants,
+    shown: kind.secret ? hidden : (kind.shown ?? quoted),
     parse: kind.parse,
     fallback,
     defaultText:
@@ -207,6 +224,21 @@ export function integer<
     parse: (value) => {
       const number = /^-?\d+$/.test(value) ? Number(value) : Number.NaN;
       return number >= min && number <= max ? number : undefined;
+    },
+  });
+}
+
+/** A share from 0 to 1, as a decimal number. */
+export function ratio<const O extends FieldOptions<number>>(
+  name: string,
+  options: O,
+): Field<Value<number, O>> {
+  return field<number, O>(name, options, {
+    type: 'number from 0 to 1',
+    wants: () => 'a number from 0 to 1, such as 0.01',
+    parse: (value) => {
+      const number = /^(?:\d+|\d*\.\d+)$/.test(value) ? Number(value) : Number.NaN;
+      return number >= 0 && number <= 1 ? number : undefined;
     },
   });
 }
@@ -279,15 +311,27 @@ function writeDuration(ms: number): string {
   return `${ms / size}${unit}`;
 }
 
+/** The options of {@link list}. */
+export interface ListOptions extends FieldOptions<readonly string[]> {
+  /** Whether an entry is good; any text is where it is not given. */
+  readonly accepts?: (entry: string) => boolean;
+  /** What the entries are, in the plural, as the beginning of "… separated by commas". */
+  readonly entry?: string;
+}
+
 /** Texts separated by commas; blanks around them do not count. */
-export function list<const O extends FieldOptions<readonly string[]>>(
+export function list<const O extends ListOptions>(
   name: string,
   options: O,
 ): Field<Value<readonly string[], O>> {
+  const { accepts = () => true, entry = 'texts' } = options;
   return field<readonly string[], O>(name, options, {
     type: 'list, comma-separated',
-    wants: () => 'texts separated by commas',
-    parse: (value) => Object.freeze(splitList(value)),
+    wants: () => `${entry}, separated by commas`,
+    parse: (value) => {
+      const entries = splitList(value);
+      return entries.every(accepts) ? Object.freeze(entries) : undefined;
+    },
     write: (value) => value.join(','),
   });
 }
@@ -337,6 +381,66 @@ export function secret<const O extends SecretOptions>(name: string, options: O):
   });
 }
 
+/** What a file has to hold. */
+export interface FileContent {
+  /** As the end of a sentence: "a file with …". */
+  readonly name: string;
+  /** @throws when the text is something else */
+  check(text: string): unknown;
+}
+
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
+
+/** PEM certificates: all of them in a file, in their order. Throws for a text that holds none. */
+export function certificatesOf(text: string): X509Certificate[] {
+  const found = (text.match(CERTIFICATE) ?? []).map((pem) => new X509Certificate(pem));
+  if (found.length === 0) throw new Error('no certificate');
+  return found;
+}
+
+export const CERTIFICATES: FileContent = { name: 'certificates (PEM)', check: certificatesOf };
+export const PRIVATE_KEY: FileContent = {
+  name: 'a private key (PEM, no passphrase)',
+  check: createPrivateKey,
+};
+
+const NATS_CREDENTIALS: FileContent = {
+  name: 'NATS credentials',
+  check(text) {
+    if (!/BEGIN NATS USER JWT/.test(text) || !/BEGIN USER NKEY SEED/.test(text)) throw new Error('neither');
+  },
+};
+
+/** The path of a file that can be read and holds what it should; kept as the path, for files may be renewed. */
+export function file<const O extends FieldOptions<string>>(
+  name: string,
+  content: FileContent,
+  options: O,
+): Field<Value<string, O>> {
+  return field<string, O>(name, options, {
+    type: 'path',
+    wants: () => `the path of a file with ${content.name}`,
+    parse: (path) => (wrongWith(path, content) ? undefined : path),
+    shown: (path) => `${quoted(path)}, ${wrongWith(path, content)}`,
+  });
+}
+
+/** What is wrong with a file, as a part of a sentence; nothing of what it holds. */
+function wrongWith(path: string, content: FileContent): string | undefined {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    return `which cannot be read (${(error as NodeJS.ErrnoException).code})`;
+  }
+  try {
+    content.check(text);
+    return undefined;
+  } catch {
+    return 'which holds something else';
+  }
+}
+
 /** The variables that several apps read, defined once. An app picks what it needs into its own table. */
 export const shared = {
   nodeEnv: choice('NODE_ENV', ['development', 'test', 'production'], {
@@ -359,7 +463,7 @@ export const shared = {
     several: true,
     secret: true,
     developmentDefault: 'nats://127.0.0.1:4222',
-    description: 'NATS servers of one cluster; may hold user and password, or a token',
+    description: 'NATS servers of one cluster; may hold user and password, or a token. tls:// demands TLS',
   }),
   natsUser: text('NATS_USER', { optional: true, description: 'User for NATS, when it is not in NATS_URL' }),
   natsPassword: secret('NATS_PASSWORD', { optional: true, description: 'Password of NATS_USER' }),
@@ -367,14 +471,39 @@ export const shared = {
     optional: true,
     description: 'Seed of an nkey of a NATS user (SU…), instead of NATS_USER',
   }),
-  natsCreds: text('NATS_CREDS', {
+  natsCreds: file('NATS_CREDS', NATS_CREDENTIALS, {
     optional: true,
-    description: 'Path of a NATS credentials file (JWT and nkey seed), instead of NATS_USER',
+    description: 'NATS credentials file (JWT and nkey seed), instead of NATS_USER',
   }),
+  natsCa: file('NATS_CA', CERTIFICATES, {
+    optional: true,
+    description:
+      'Authorities that NATS servers are trusted by, instead of the public ones. Demands TLS, as tls:// does',
+  }),
+  natsCert: file('NATS_CERT', CERTIFICATES, {
+    optional: true,
+    description: 'Certificate to show to NATS servers that ask for one, with its chain. Demands TLS',
+  }),
+  natsKey: file('NATS_KEY', PRIVATE_KEY, { optional: true, description: 'Private key of NATS_CERT' }),
   databaseUrl: url('DATABASE_URL', {
     schemes: ['postgres', 'postgresql'],
     secret: true,
-    description: 'PostgreSQL database; each app keeps to a schema of its own',
+    description:
+      'PostgreSQL database; each app keeps to a schema of its own. `sslmode` in its query: disable (no TLS), require ' +
+      'or verify-full (TLS, and the server proves its name), verify-ca (TLS, any name that DATABASE_CA signed)',
+  }),
+  databaseCa: file('DATABASE_CA', CERTIFICATES, {
+    optional: true,
+    description:
+      'Authorities that PostgreSQL is trusted by, instead of the public ones. Without sslmode it demands verify-full',
+  }),
+  databaseCert: file('DATABASE_CERT', CERTIFICATES, {
+    optional: true,
+    description: 'Certificate to show to PostgreSQL, with its chain. Demands TLS, as DATABASE_CA does',
+  }),
+  databaseKey: file('DATABASE_KEY', PRIVATE_KEY, {
+    optional: true,
+    description: 'Private key of DATABASE_CERT',
   }),
   databasePool: integer('DATABASE_POOL', {
     min: 1,
@@ -416,4 +545,39 @@ export const shared = {
     default: 'info',
     description: 'The least important lines that are still logged',
   }),
+  logFormat: choice('LOG_FORMAT', ['json', 'text'], {
+    optional: true,
+    defaultText: 'text on a terminal, else json',
+    description: 'How lines of the log are written: for machines, or for who reads them',
+  }),
+  otlpEndpoint: url('OTEL_EXPORTER_OTLP_ENDPOINT', {
+    schemes: ['http', 'https'],
+    optional: true,
+    description:
+      'Collector that takes traces as OTLP over HTTP, without /v1/traces. Not set: nothing is traced',
+  }),
+  otlpHeaders: secret('OTEL_EXPORTER_OTLP_HEADERS', {
+    optional: true,
+    description: 'Headers for the collector: name=value, comma-separated, percent-encoded',
+  }),
+} as const;
+
+/** How an app reaches NATS: a part of every app's table. */
+export const natsFields = {
+  natsUrl: shared.natsUrl,
+  natsUser: shared.natsUser,
+  natsPassword: shared.natsPassword,
+  natsNkeySeed: shared.natsNkeySeed,
+  natsCreds: shared.natsCreds,
+  natsCa: shared.natsCa,
+  natsCert: shared.natsCert,
+  natsKey: shared.natsKey,
+} as const;
+
+/** How an app reaches PostgreSQL: a part of the table of each that does. */
+export const databaseFields = {
+  databaseUrl: shared.databaseUrl,
+  databaseCa: shared.databaseCa,
+  databaseCert: shared.databaseCert,
+  databaseKey: shared.databaseKey,
 } as const;

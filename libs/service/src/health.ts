@@ -119,7 +119,11 @@ export async function startProbeServer(options: ProbeServerOptions): Promise<Pro
         return json(500, { status: 'failed' });
       })
       .then(({ status, contentType, body }) => {
-        response.writeHead(status, { 'content-type': contentType, 'cache-control': 'no-store' });
+        response.writeHead(status, {
+          'content-type': contentType,
+          'cache-control': 'no-store',
+          'x-content-type-options': 'nosniff',
+        });
         response.end(request.method === 'HEAD' ? undefined : body);
       })
       .catch((err: unknown) => logger.error({ err, path }, 'a probe could not be answered'));
@@ -146,6 +150,8 @@ export function listenError(error: NodeJS.ErrnoException, host: string, port: nu
     EADDRINUSE: `port ${port} on ${host} is in use: set PORT to a free one`,
     EACCES: `port ${port} on ${host} needs privileges: set PORT to 1024 or above`,
     EADDRNOTAVAIL: `${host} is not an address of this machine: set HOST`,
+    ENOTFOUND: `${host} is not an address: set HOST`,
+    EAI_AGAIN: `${host} is not an address: set HOST`,
   };
   const reason = reasons[error.code ?? ''];
   return reason ? new StartError(`Cannot listen: ${reason}`, { cause: error }) : error;

@@ -15,18 +15,43 @@ export {
   type ConfigRow,
   type ConfigRule,
   choice,
+  databaseFields,
   describeConfig,
   duration,
   type Field,
   flag,
   integer,
   list,
+  natsFields,
+  ratio,
   readConfig,
   secret,
   shared,
   text,
   url,
 } from './config.js';
+export { checkAtStart } from './doctor/at-start.js';
+export { type AtStart, CHECKS, type CheckId } from './doctor/checks.js';
+export { type ClockReading, clockFinding } from './doctor/clock.js';
+export { attempt, type Examine, examination, examineNats } from './doctor/examination.js';
+export { type Finding, finding, ok, reasonOf, type Severity } from './doctor/finding.js';
+export { bytesText, jetStreamFindings, loginFindings, natsFindings, replicasFinding } from './doctor/nats.js';
+export { askMonitors, type Monitored, roomFindings, syncFindings } from './doctor/nats-monitor.js';
+export { processFindings } from './doctor/process.js';
+export { checksTable, merged, type Reported } from './doctor/report.js';
+export { type DoctorOptions, runDoctor } from './doctor/run.js';
+export { isLoopback, signingFindings } from './doctor/secrets.js';
+export {
+  backlogFinding,
+  bucketFindings,
+  copiesFinding,
+  jetStreamClock,
+  monitoredClocks,
+  type Remedies,
+  retentionFinding,
+  type Settings,
+  settingsFinding,
+} from './doctor/streams.js';
 export {
   type Check,
   Health,
@@ -64,9 +89,10 @@ export {
   type NatsIdentity,
   type NatsLink,
   type NatsSettings,
-  natsIdentity,
   natsLogin,
   natsOptions,
+  natsSettings,
+  natsTls,
   openNats,
 } from './nats.js';
 export { ProblemFilter, type ShownProblem, toProblem, writeProblem } from './problem-filter.js';
@@ -82,4 +108,14 @@ export {
 } from './rpc.js';
 export { BUDGETS, type Budgets, PHASES, type Phase, Shutdown, ShutdownBegan, type Step } from './shutdown.js';
 export { StartError } from './start-error.js';
+export { certificateFindings, type TlsPeer, tlsRefusal } from './tls.js';
+export {
+  type Arrival,
+  openTracing,
+  type Recorder,
+  type Serving,
+  Tracing,
+  type TracingConfig,
+  tracingHeaders,
+} from './tracing.js';
 export { findingsOf, validationPipe } from './validation.js';

@@ -1,5 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { createLogger, type Logger, nestLogger, onceUntil } from './logger.js';
+import { readableLine } from './readable.js';
 
 function recorded(): { logger: Logger; lines: Record<string, unknown>[] } {
   const lines: Record<string, unknown>[] = [];
@@ -41,6 +42,24 @@ describe('createLogger', () => {
       { err: { message: 'no answer', cause: { message: 'refused', code: 'ECONNREFUSED' } } },
     ]);
     expect(JSON.stringify(lines)).not.toContain('sesame');
+  });
+});
+
+describe('readableLine', () => {
+  it('writes a line for who reads it: time, level, app, message, fields, and the stack of an error', () => {
+    const lines: string[] = [];
+    const logger = createLogger({ app: 'auth', destination: { write: (line) => void lines.push(line) } });
+    logger.warn({ reason: 'refused', tries: 2 }, 'waiting for NATS');
+    logger.error({ err: new Error('no answer', { cause: new Error('cut') }) }, 'failed');
+    const [first, second] = lines.map(readableLine);
+    expect(first).toMatch(/^\d\d:\d\d:\d\d warn {2}auth {5}waiting for NATS \(reason refused, tries 2\)\n$/);
+    expect(second).toMatch(
+      /^\S+ error auth {5}failed\n {4}Error: no answer\n {8}at [\s\S]+ {4}caused by:\n {4}Error: cut\n/,
+    );
+  });
+
+  it('leaves what is no line of the log as it is', () => {
+    expect(readableLine('out of memory\n')).toBe('out of memory\n');
   });
 });
 

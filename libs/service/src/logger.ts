@@ -1,6 +1,8 @@
+import { writeSync } from 'node:fs';
 import { types } from 'node:util';
 import type { LoggerService } from '@nestjs/common';
 import { type DestinationStream, type LevelWithSilent, type Logger, pino } from 'pino';
+import { readableLine } from './readable.js';
 
 export type { Logger };
 
@@ -9,6 +11,8 @@ export interface LoggerOptions {
   readonly app: string;
   readonly instance?: string;
   readonly level?: LevelWithSilent;
+  /** How standard output is written to; where absent: text on a terminal, else JSON. */
+  readonly format?: 'json' | 'text' | undefined;
   /** Where the lines go; standard output when not given. */
   readonly destination?: DestinationStream;
 }
@@ -53,7 +57,7 @@ export function loggedError(error: unknown): unknown {
 }
 
 /** A JSON logger: one line per event, ISO times, level names, secrets censored up to three levels deep. */
-export function createLogger({ app, instance, level = 'info', destination }: LoggerOptions): Logger {
+export function createLogger({ app, instance, level = 'info', format, destination }: LoggerOptions): Logger {
   return pino(
     {
       level,
@@ -67,8 +71,13 @@ export function createLogger({ app, instance, level = 'info', destination }: Log
       },
     },
     // Synchronous, so that the last line before an exit is never lost.
-    destination ?? pino.destination({ fd: 1, sync: true }),
+    destination ?? standardOutput(format ?? (process.stdout.isTTY ? 'text' : 'json')),
   );
+}
+
+function standardOutput(format: 'json' | 'text'): DestinationStream {
+  if (format === 'json') return pino.destination({ fd: 1, sync: true });
+  return { write: (line) => void writeSync(1, readableLine(line)) };
 }
 
 /**

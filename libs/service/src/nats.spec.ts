@@ -1,7 +1,17 @@
 import { EventEmitter, once } from 'node:events';
-import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { nkeys } from '@nats-io/transport-node';
-import { freePort, startNats, startNatsCluster, type TestNats } from '@posthorn/testing';
+import {
+  freePort,
+  startNats,
+  startNatsCluster,
+  type TempDir,
+  type TestNats,
+  tempDir,
+} from '@posthorn/testing';
+import { type ConfigError, natsFields, readConfig } from './config.js';
 import { Health } from './health.js';
 import { createLogger } from './logger.js';
 import { connectNats, type NatsLink, type NatsSettings, natsLogin, natsOptions } from './nats.js';
@@ -22,33 +32,63 @@ describe('natsOptions', () => {
   });
 
   it('asks for TLS when the URL does', () => {
-    expect(natsOptions({ url: 'tls://a:4222', name: 'x' })).toMatchObject({ tls: {} });
+    expect(natsOptions({ url: 'tls://a:4222', name: 'x' })).toMatchObject({
+      tls: { checkServerIdentity: expect.any(Function) },
+    });
     expect(natsOptions({ url: 'nats://a:4222', name: 'x' })).not.toHaveProperty('tls');
   });
 });
 
 describe('natsLogin', () => {
   const seed = new TextDecoder().decode(nkeys.createUser().getSeed());
+  const WHOLE = { NATS_USER: 'auth', NATS_PASSWORD: 'sesame' };
+  let home: TempDir;
+  let creds: string;
 
-  it.each([
-    {},
-    { natsUser: 'auth', natsPassword: 'sesame' },
-    { natsNkeySeed: seed },
-    { natsCreds: '/run/nats.creds' },
-  ])('takes one way to log in, or none: %#', (config) => {
-    expect(natsLogin(config)).toBeUndefined();
+  beforeAll(async () => {
+    home = await tempDir();
+    creds = join(home.path, 'nats.creds');
+    writeFileSync(creds, '-----BEGIN NATS USER JWT-----\n-----BEGIN USER NKEY SEED-----\n');
+  });
+  afterAll(async () => {
+    await home?.[Symbol.asyncDispose]();
+  });
+
+  function findings(env: Record<string, string | undefined>) {
+    try {
+      readConfig(natsFields, { env, rules: [natsLogin] });
+      return [];
+    } catch (error) {
+      expect(String(error)).not.toMatch(`sesame|${seed}`);
+      return (error as ConfigError).findings;
+    }
+  }
+
+  it('takes one way to log in, or none', () => {
+    for (const env of [{}, WHOLE, { NATS_NKEY_SEED: seed }, { NATS_CREDS: creds }])
+      expect(findings(env)).toEqual([]);
   });
 
   it.each([
-    ['NATS_USER', { natsPassword: 'sesame' }],
-    ['NATS_PASSWORD', { natsUser: 'auth' }],
-    ['NATS_USER and NATS_CREDS', { natsUser: 'auth', natsPassword: 'sesame', natsCreds: '/run/nats.creds' }],
-    ['NATS_NKEY_SEED and NATS_CREDS', { natsNkeySeed: seed, natsCreds: '/run/nats.creds' }],
-    ['NATS_NKEY_SEED', { natsNkeySeed: 'sesame' }],
-  ])('names %s where they do not go together, and no secret', (name, config) => {
-    const finding = natsLogin(config);
-    expect(finding).toMatchObject({ name });
-    expect(JSON.stringify(finding)).not.toMatch(`sesame|${seed}`);
+    ['NATS_USER', { NATS_PASSWORD: 'sesame' }],
+    ['NATS_PASSWORD', { NATS_USER: 'auth' }],
+    ['NATS_USER and NATS_CREDS', { ...WHOLE, NATS_CREDS: 'creds' }],
+    ['NATS_NKEY_SEED and NATS_CREDS', { NATS_NKEY_SEED: seed, NATS_CREDS: 'creds' }],
+    ['the login in NATS_URL and NATS_USER', { ...WHOLE, NATS_URL: 'nats://me:sesame@nats' }],
+    ['NATS_NKEY_SEED', { NATS_NKEY_SEED: 'sesame' }],
+  ])('names %s where they do not go together, and no secret', (name, { ...env }: Record<string, string>) => {
+    if (env.NATS_CREDS) env.NATS_CREDS = creds;
+    expect(findings(env)).toEqual([expect.objectContaining({ name })]);
+  });
+
+  it('says all of it at once', () => {
+    const env = { NATS_USER: 'auth', NATS_NKEY_SEED: 'sesame', NATS_CREDS: '/nowhere/nats.creds' };
+    expect(findings(env).map(({ name }) => name)).toEqual([
+      'NATS_CREDS',
+      'NATS_USER and NATS_NKEY_SEED and NATS_CREDS',
+      'NATS_PASSWORD',
+      'NATS_NKEY_SEED',
+    ]);
   });
 });
 

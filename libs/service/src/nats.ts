@@ -7,11 +7,13 @@ import {
   nkeyAuthenticator,
   nkeys,
 } from '@nats-io/transport-node';
+import { type NatsTls, natsTlsOptions } from '@posthorn/bus/platform';
 import { appInbox } from '@posthorn/contracts';
 import { type Service, waitFor } from './bootstrap.js';
-import type { ConfigFinding } from './config.js';
+import type { ConfigFinding, ConfigRule } from './config.js';
 import type { Health } from './health.js';
 import { type Logger, onceUntil } from './logger.js';
+import { certificateFindings, tlsRefusal } from './tls.js';
 
 /** Who we are to NATS, when the URL does not say it. */
 export interface NatsIdentity {
@@ -31,6 +33,8 @@ export interface NatsSettings extends NatsIdentity {
   readonly name: string;
   /** Prefix of reply subjects, so that an app's permissions can be limited to its own. */
   readonly inboxPrefix?: string;
+  /** Demands TLS. Not given: only a `tls://` URL does. */
+  readonly tls?: NatsTls | undefined;
 }
 
 /** Where a connection reports to. */
@@ -61,31 +65,58 @@ export interface NatsConfig {
   readonly natsPassword: string | undefined;
   readonly natsNkeySeed: string | undefined;
   readonly natsCreds: string | undefined;
+  readonly natsCa: string | undefined;
+  readonly natsCert: string | undefined;
+  readonly natsKey: string | undefined;
 }
 
-/** Who a service is to NATS, as its configuration says. */
-export function natsIdentity(config: NatsConfig): NatsIdentity {
+/** Where NATS is, who we are there, and whom we trust, as an app's configuration says. */
+export function natsSettings(config: NatsConfig): Omit<NatsSettings, 'name'> {
+  const { natsUrl: url, natsCa: caFile, natsCert: certFile, natsKey: keyFile } = config;
   const { natsUser: user, natsPassword: password, natsNkeySeed: nkeySeed, natsCreds: credsFile } = config;
-  return { user, password, nkeySeed, credsFile };
+  const tls = caFile || certFile ? { caFile, certFile, keyFile } : undefined;
+  return { url, user, password, nkeySeed, credsFile, tls };
 }
 
 /** A rule of every app's configuration: one way to log in to NATS, and that whole. */
-export function natsLogin(config: Partial<NatsConfig>): ConfigFinding | undefined {
-  const { natsUser, natsPassword, natsNkeySeed, natsCreds } = config;
-  const ways = Object.entries({ NATS_USER: natsUser, NATS_NKEY_SEED: natsNkeySeed, NATS_CREDS: natsCreds })
-    .filter(([, value]) => value !== undefined)
-    .map(([name]) => name);
+export const natsLogin: ConfigRule<NatsConfig> = ({ natsUrl, natsNkeySeed }, given) => {
+  const findings: ConfigFinding[] = [];
+  const ways = [
+    natsUrl && urlsOf(natsUrl).some(({ username }) => username) && 'the login in NATS_URL',
+    given('natsUser') && 'NATS_USER',
+    given('natsNkeySeed') && 'NATS_NKEY_SEED',
+    given('natsCreds') && 'NATS_CREDS',
+  ].filter((way) => typeof way === 'string' && way !== '');
   if (ways.length > 1) {
-    return { name: ways.join(' and '), got: `${ways.length} ways to log in to NATS`, wants: 'one of them' };
+    findings.push({
+      name: ways.join(' and '),
+      got: `${ways.length} ways to log in to NATS`,
+      wants: 'one of them',
+    });
   }
-  if ((natsUser === undefined) !== (natsPassword === undefined)) {
-    const missing = natsUser === undefined ? 'NATS_USER' : 'NATS_PASSWORD';
-    return { name: missing, got: 'nothing', wants: 'a value: NATS_USER and NATS_PASSWORD go together' };
+  if (given('natsUser') !== given('natsPassword')) {
+    const missing = given('natsUser') ? 'NATS_PASSWORD' : 'NATS_USER';
+    findings.push({
+      name: missing,
+      got: 'nothing',
+      wants: 'a value: NATS_USER and NATS_PASSWORD go together',
+    });
   }
   if (natsNkeySeed !== undefined && !isUserSeed(natsNkeySeed)) {
-    return { name: 'NATS_NKEY_SEED', got: 'a value (not shown)', wants: 'the seed of a user, SU…' };
+    findings.push({ name: 'NATS_NKEY_SEED', got: 'a value (not shown)', wants: 'the seed of a user, SU…' });
   }
-  return undefined;
+  return findings;
+};
+
+/** A rule of every app's configuration: our certificate for NATS and its key. */
+export const natsTls: ConfigRule<NatsConfig> = (config, given) =>
+  certificateFindings(
+    { name: 'NATS_CERT', file: config.natsCert, given: given('natsCert') },
+    { name: 'NATS_KEY', file: config.natsKey, given: given('natsKey') },
+  );
+
+function urlsOf(servers: string): URL[] {
+  return servers.split(',').map((one) => new URL(one.trim()));
 }
 
 function isUserSeed(seed: string): boolean {
@@ -100,8 +131,7 @@ function isUserSeed(seed: string): boolean {
 export async function openNats(service: Service, config: NatsConfig): Promise<NatsLink> {
   const { app, instance, logger, health, shutdown } = service;
   const nats = await connectNats({
-    url: config.natsUrl,
-    ...natsIdentity(config),
+    ...natsSettings(config),
     name: `${app}-${instance}`,
     inboxPrefix: appInbox(app),
     logger,
@@ -115,6 +145,8 @@ export async function openNats(service: Service, config: NatsConfig): Promise<Na
 /**
  * Connects to NATS, waiting for it if need be, and keeps the health check `nats` up to date. Losing and
  * regaining the servers is logged once each; credentials never are.
+ *
+ * @throws {StartError} when TLS does not come about, which waiting does not cure
  */
 export async function connectNats({
   logger,
@@ -122,33 +154,57 @@ export async function connectNats({
   signal,
   ...settings
 }: NatsSettings & NatsContext): Promise<NatsLink> {
-  const options = natsOptions(settings);
-  const connection = await waitFor('nats', () => connect(options), { logger, health, signal });
+  const connection = await waitFor('nats', () => connectOnce(settings), { logger, health, signal });
   // Servers that did not answer the first time were taken out of the pool: they may be the ones to fail over to.
   const known = connection.getServers().map(({ listen }) => listen);
-  connection.setServers([...new Set([...known, ...options.servers.map(withoutScheme)])]);
+  connection.setServers([...new Set([...known, ...natsOptions(settings).servers.map(withoutScheme)])]);
   return follow(connection, settings.inboxPrefix, logger, health);
+}
+
+/**
+ * One try. The connection stays, as that of {@link connectNats}.
+ * @throws {StartError} when TLS does not come about
+ */
+export async function connectOnce(settings: NatsSettings): Promise<NatsConnection> {
+  try {
+    return await connect(natsOptions(settings));
+  } catch (error) {
+    throw refusalOf(error, settings) ?? error;
+  }
+}
+
+function refusalOf(error: unknown, { url, tls }: NatsSettings) {
+  return tlsRefusal(error, {
+    server: `NATS at ${urlsOf(url)
+      .map(({ host }) => host)
+      .join(', ')}`,
+    demandedBy: 'tls:// in NATS_URL, NATS_CA and NATS_CERT demand it',
+    ca: { name: 'NATS_CA', file: tls?.caFile },
+    cert: { name: 'NATS_CERT', file: tls?.certFile },
+  });
 }
 
 /**
  * The options of every connection that a process opens. Not `waitOnFirstConnect`: it hides why the first
  * connection fails, a wrong password included, and cannot be ended; {@link waitFor} does both.
  */
-export function natsOptions({ url, name, inboxPrefix, user, password, nkeySeed, credsFile }: NatsSettings) {
-  const urls = url.split(',').map((one) => new URL(one.trim()));
+export function natsOptions(settings: NatsSettings) {
+  const { url, name, inboxPrefix, user, password, nkeySeed, credsFile, tls } = settings;
+  const urls = urlsOf(url);
   const { username, password: secret } = urls.find((one) => one.username) ?? { username: '', password: '' };
   const inUrl = secret
     ? { user: decodeURIComponent(username), pass: decodeURIComponent(secret) }
     : { token: decodeURIComponent(username) };
+  const servers = urls.map((one) => `${one.protocol}//${one.host}`);
   return {
-    servers: urls.map((one) => `${one.protocol}//${one.host}`),
+    servers,
     name,
     ...(inboxPrefix ? { inboxPrefix } : {}),
     ...(username ? inUrl : {}),
     ...(user ? { user, pass: password ?? '' } : {}),
     ...(nkeySeed ? { authenticator: nkeyAuthenticator(new TextEncoder().encode(nkeySeed)) } : {}),
     ...(credsFile ? { authenticator: credsAuthenticator(() => readFileSync(credsFile)) } : {}),
-    ...(urls.some((one) => one.protocol === 'tls:') ? { tls: {} } : {}),
+    ...natsTlsOptions(servers, tls),
     timeout: 5_000,
     // A peer that vanished without closing is noticed after two unanswered pings; the default is minutes.
     pingInterval: 10_000,

@@ -1,18 +1,20 @@
-import type { Msg, NatsConnection, Subscription } from '@nats-io/transport-node';
+import { headers, type Msg, type NatsConnection, type Subscription } from '@nats-io/transport-node';
 import { type ArgumentsHost, Catch, type RpcExceptionFilter } from '@nestjs/common';
 import {
   ClientNats,
   type CustomStrategy,
   type NatsContext,
+  NatsRecord,
   type PacketId,
   type ReadPacket,
   ServerNats,
   type WritePacket,
 } from '@nestjs/microservices';
-import { asProblem, isProblemCode, ProblemError } from '@posthorn/contracts';
+import { asProblem, HEADER, isProblemCode, ProblemError, type Span } from '@posthorn/contracts';
 import { firstValueFrom, Observable, TimeoutError, takeUntil, throwError, timeout } from 'rxjs';
 import type { Logger } from './logger.js';
 import type { NatsLink } from './nats.js';
+import type { Tracing } from './tracing.js';
 
 /**
  * Calls between apps: Nest's NATS transport on the connection that the process has, so that there is one
@@ -25,6 +27,8 @@ export interface RpcServerOptions {
   readonly nats: NatsLink;
   /** The app's name: the queue group. */
   readonly app: string;
+  /** Records the calls that come with a sampled trace, and goes on with it in what they cause. */
+  readonly tracing?: Tracing | undefined;
 }
 
 /** For `NestFactory.createMicroservice(module, …)` or `app.connectMicroservice(…)`. */
@@ -39,13 +43,15 @@ export function rpcServerOptions(options: RpcServerOptions): CustomStrategy {
 export class RpcServer extends ServerNats {
   readonly #nats: NatsLink;
   readonly #queue: string;
+  readonly #tracing: Tracing | undefined;
   readonly #taken: Subscription[] = [];
   readonly #inFlight = new Set<Promise<unknown>>();
 
-  constructor({ nats, app }: RpcServerOptions) {
+  constructor({ nats, app, tracing }: RpcServerOptions) {
     super({});
     this.#nats = nats;
     this.#queue = app;
+    this.#tracing = tracing;
   }
 
   override async createNatsClient(): Promise<NatsConnection> {
@@ -68,11 +74,27 @@ export class RpcServer extends ServerNats {
   }
 
   override handleMessage(subject: string, message: Msg): Promise<unknown> {
-    const handled = super.handleMessage(subject, message);
+    const handled = this.#tracing
+      ? this.#traced(this.#tracing, subject, message)
+      : super.handleMessage(subject, message);
     this.#inFlight.add(handled);
     const done = () => this.#inFlight.delete(handled);
     handled.then(done, done);
     return handled;
+  }
+
+  async #traced(tracing: Tracing, subject: string, message: Msg): Promise<unknown> {
+    const span = tracing.start(subject, {
+      kind: 'server',
+      parent: traceparentOf(message),
+      attributes: attributesOf(subject),
+    });
+    if (!span) return super.handleMessage(subject, message);
+    try {
+      return await tracing.serve({ span }, () => super.handleMessage(subject, message));
+    } finally {
+      span.end();
+    }
   }
 
   override async close(): Promise<void> {
@@ -86,6 +108,21 @@ export class RpcServer extends ServerNats {
     // Losing the connection here loses the last answers; their callers see it as lost, too.
     if (connected()) await connection.flush().catch(() => undefined);
   }
+}
+
+/** The trace that a call belongs to. nats.js throws at the sight of headers that it cannot read. */
+function traceparentOf(message: Msg): string | undefined {
+  try {
+    return message.headers?.last(HEADER.traceparent);
+  } catch {
+    return undefined;
+  }
+}
+
+/** By OpenTelemetry's conventions for calls. */
+function attributesOf(subject: string) {
+  const [, service, ...method] = subject.split('.');
+  return { 'rpc.system': 'nats', 'rpc.service': service, 'rpc.method': method.join('.') };
 }
 
 /** An error as it travels in a reply. */
@@ -133,10 +170,13 @@ export interface CallOptions {
 export class RpcClient {
   readonly #nats: NatsLink;
   readonly #client: LinkedClient;
+  readonly #tracing: Tracing | undefined;
   readonly #lost: Observable<never>;
 
-  constructor(nats: NatsLink) {
+  /** @param tracing whose current trace calls go on with */
+  constructor(nats: NatsLink, tracing?: Tracing) {
     this.#nats = nats;
+    this.#tracing = tracing;
     this.#client = new LinkedClient(nats);
     this.#lost = new Observable((observer) =>
       nats.watch((connected) => {
@@ -158,15 +198,30 @@ export class RpcClient {
     { timeoutMs = 2_000 }: CallOptions = {},
   ): Promise<TResponse> {
     if (!this.#nats.isConnected()) throw unavailable('NATS is away');
+    const span = this.#tracing?.start(subject, {
+      kind: 'client',
+      parent: this.#tracing.current,
+      attributes: attributesOf(subject),
+    });
     const answer = this.#client
-      .send<TResponse>(subject, request ?? {})
+      .send<TResponse>(subject, span ? withTrace(request ?? {}, span) : (request ?? {}))
       .pipe(timeout({ first: timeoutMs }), takeUntil(this.#lost));
     try {
-      return await firstValueFrom(answer, { defaultValue: undefined as TResponse });
+      const reply = await firstValueFrom(answer, { defaultValue: undefined as TResponse });
+      span?.end();
+      return reply;
     } catch (error) {
-      throw fromReply(error, subject);
+      const problem = fromReply(error, subject);
+      span?.end(problem.code);
+      throw problem;
     }
   }
+}
+
+function withTrace(request: unknown, { traceparent }: Span): NatsRecord {
+  const carried = headers();
+  carried.set(HEADER.traceparent, traceparent);
+  return new NatsRecord(request, carried);
 }
 
 function fromReply(error: unknown, subject: string): ProblemError {

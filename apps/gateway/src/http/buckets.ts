@@ -1,7 +1,10 @@
 /** Limits of callers over HTTP, where no connection holds them. */
 import { Bucket } from '../session/limits.js';
 
-/** Buckets by key. One that has had the time to fill up is forgotten: a new one is the same. */
+/** Buckets of one age that are remembered. Who has that many keys is not held back by any of them. */
+const KEPT = 65_536;
+
+/** Buckets by key. One that has had the time to fill up is forgotten, since a new one is the same; at worst the oldest. */
 export class Buckets {
   readonly #rate: number;
   readonly #burst: number;
@@ -35,7 +38,7 @@ export class Buckets {
 
   /** What was not used between two turns is full. */
   #turn(now: number): void {
-    if (now - this.#turned < this.#fillsIn) return;
+    if (now - this.#turned < this.#fillsIn && this.#recent.size < KEPT) return;
     this.#older = this.#recent;
     this.#recent = new Map();
     this.#turned = now;

@@ -7,9 +7,10 @@ import {
   SetMetadata,
 } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
-import { type Principal, ProblemError } from '@posthorn/contracts';
+import { isPrivileged, type Principal, ProblemError } from '@posthorn/contracts';
 import type { FastifyRequest } from 'fastify';
 import { GatewayCore } from '../core.js';
+import { identifyCall } from './calls-in.js';
 
 const NEW_AUDIENCE = 'posthorn:new-audience';
 
@@ -45,6 +46,7 @@ export class CallerGuard implements CanActivate {
     const request = context.switchToHttp().getRequest<FastifyRequest & Called>();
     const token = bearerOf(request.headers.authorization);
     const principal = await verified(this.core, token);
+    identifyCall(this.core, request, principal, isPrivileged(principal));
     const mayBeNew = this.reflector.get<boolean>(NEW_AUDIENCE, context.getHandler());
     if (!mayBeNew) await this.core.bus.topics.audience(principal.audience);
     request.principal = principal;

@@ -1,8 +1,6 @@
 /** Headers of calls that publish. */
 import { checkEventId } from '@posthorn/bus/platform';
-import { ProblemError } from '@posthorn/contracts';
-
-const TRACEPARENT = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
+import { isTraceparent, ProblemError, unsampled } from '@posthorn/contracts';
 
 /**
  * `Idempotency-Key`, where it was given.
@@ -18,7 +16,11 @@ export function idempotencyKeyOf(header: string | undefined): string | undefined
   }
 }
 
-/** `traceparent`, where it is one. */
-export function traceparentOf(header: string | undefined): { traceparent?: string } {
-  return header && TRACEPARENT.test(header) ? { traceparent: header } : {};
+/**
+ * `traceparent`, where it is one.
+ * @param trusted whether the caller may have its trace recorded: an end user's is passed on as one that is not
+ */
+export function traceparentOf(header: string | undefined, trusted: boolean): { traceparent?: string } {
+  if (!isTraceparent(header)) return {};
+  return { traceparent: trusted ? header : unsampled(header) };
 }

@@ -1,6 +1,7 @@
 /** Refusals of what never becomes a call: bytes that are no HTTP, upgrades, paths that no router reads. */
 import type { Duplex } from 'node:stream';
 import { ProblemError, toProblemDocument } from '@posthorn/contracts';
+import { SECURITY_HEADERS } from './security-headers.js';
 
 /** Writes a problem document straight to a connection, and ends it whether or not the peer does. */
 export function refuse(stream: Duplex, problem: ProblemError): void {
@@ -13,6 +14,7 @@ export function refuse(stream: Duplex, problem: ProblemError): void {
     'Content-Type': 'application/problem+json; charset=utf-8',
     'Content-Length': Buffer.byteLength(body),
     Connection: 'close',
+    ...SECURITY_HEADERS,
     ...(problem.status === 401 && { 'WWW-Authenticate': 'Bearer' }),
     ...(problem.retryAfter !== undefined && { 'Retry-After': Math.ceil(problem.retryAfter) }),
   };

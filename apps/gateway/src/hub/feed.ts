@@ -90,6 +90,13 @@ export class Feed {
     return !hasWildcard(this.filter);
   }
 
+  /** How many connections and polls an event of now is for. */
+  get listeners(): number {
+    let count = this.#watchers.size + this.#waiters.size;
+    for (const group of this.#groups.values()) count += group.size;
+    return count;
+  }
+
   /** Whether anybody here listens. */
   get isUsed(): boolean {
     return this.#groups.size > 0 || this.#watchers.size > 0 || this.#holds > 0;
@@ -192,6 +199,10 @@ class Group {
 
   get isEmpty(): boolean {
     return this.#joined === 0;
+  }
+
+  get size(): number {
+    return this.#joined;
   }
 
   take(event: BusEvent): void {

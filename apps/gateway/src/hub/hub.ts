@@ -4,8 +4,9 @@
  */
 import type { BusEvent } from '@posthorn/bus';
 import type { Bus } from '@posthorn/bus/platform';
-import type { Cursor, Position, ProblemError, Topic } from '@posthorn/contracts';
+import type { Cursor, Position, ProblemError, Topic, Tracer } from '@posthorn/contracts';
 import { type Beginning, CatchUp, Readings, type ResumeOutcome } from './catch-up.js';
+import { Deliveries } from './deliveries.js';
 import { type Encoding, Feed, type Listener, type Watcher } from './feed.js';
 import { Follow, type FollowOptions } from './follow.js';
 import { Lingering } from './lingering.js';
@@ -79,6 +80,8 @@ export interface HubOptions {
   readonly resumed: (outcome: ResumeOutcome) => void;
   /** Counts pages that polls have read from the store. */
   readonly pageRead: () => void;
+  /** Records what goes out of events whose publishers are traced. */
+  readonly tracer?: Tracer | undefined;
 }
 
 /** How long a feed goes on after its last poll, and how often is looked for those that need not, in milliseconds. */
@@ -91,18 +94,20 @@ export class Hub {
   readonly #retention: HubOptions['retention'];
   readonly #resumed: HubOptions['resumed'];
   readonly #pageRead: HubOptions['pageRead'];
+  readonly #deliveries: Deliveries | undefined;
   readonly #feeds = new Map<string, Feed>();
   readonly #budget = new WindowBudget();
   readonly #readings = new WeakMap<Sink, Readings>();
   readonly #lingering = new Lingering();
   #sweeper: NodeJS.Timeout | undefined;
 
-  constructor({ bus, turn, retention, resumed, pageRead }: HubOptions) {
+  constructor({ bus, turn, retention, resumed, pageRead, tracer }: HubOptions) {
     this.turn = turn;
     this.#bus = bus;
     this.#retention = retention;
     this.#resumed = resumed;
     this.#pageRead = pageRead;
+    this.#deliveries = tracer && new Deliveries(tracer, turn);
   }
 
   /** How many filters are followed now. */
@@ -205,9 +210,18 @@ export class Hub {
         if (!this.#lingering.has(feed)) this.#end(feed);
       },
     });
-    feed.live = this.#bus.live({ audience, scope: 'global', filter }, (event) => feed.take(event));
+    const deliveries = this.#deliveries;
+    feed.live = this.#bus.live({ audience, scope: 'global', filter }, (event) => {
+      const delivery = deliveries?.begin(event, feed);
+      feed.take(event);
+      if (delivery) deliveries?.follow(delivery);
+    });
     if (mayBeEphemeral(filter)) {
-      feed.ephemeral = this.#bus.ephemeral({ audience, filter }, (event) => feed.takeEphemeral(event));
+      feed.ephemeral = this.#bus.ephemeral({ audience, filter }, (event) => {
+        const delivery = deliveries?.begin(event, feed);
+        feed.takeEphemeral(event);
+        if (delivery) deliveries?.follow(delivery);
+      });
     }
     this.#feeds.set(key, feed);
     feed.live.started.then(

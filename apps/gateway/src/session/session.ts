@@ -13,7 +13,7 @@ import {
   type Principal,
   ProblemError,
 } from '@posthorn/contracts';
-import type { Logger, Verifier } from '@posthorn/service';
+import type { Logger, Tracing, Verifier } from '@posthorn/service';
 import { authorOf } from '../author.js';
 import type { GatewayConfig } from '../config.js';
 import type { GatewayCore } from '../core.js';
@@ -41,13 +41,15 @@ export interface SessionParts {
   readonly config: GatewayConfig;
   readonly metrics: GatewayMetrics;
   readonly logger: Logger;
+  readonly tracing: Tracing | undefined;
 }
 
 /** @throws ProblemError `unavailable` while the gateway waits for its services */
 export function sessionParts(core: GatewayCore): SessionParts {
   const { hub, bus, publisher, wheel, verifier, revocations, config, metrics, service } = core;
+  const { logger, tracing } = service;
   const isRevoked = (principal: Principal) => revocations.isRevoked(principal);
-  return { hub, bus, publisher, wheel, verifier, isRevoked, config, metrics, logger: service.logger };
+  return { hub, bus, publisher, wheel, verifier, isRevoked, config, metrics, logger, tracing };
 }
 
 /** Publishes of one connection that may wait for their acknowledgement, and subscriptions for their beginning. */
@@ -275,15 +277,25 @@ export class Session {
   #store(draft: Draft, name: string, ref: string | undefined): void {
     if (this.#ended) return;
     this.#inFlight++;
-    this.#parts.publisher
-      .publish(draft)
+    const { publisher, tracing } = this.#parts;
+    const span = tracing?.arrive('publish frame', {
+      kind: 'server',
+      trusted: false,
+      attributes: { 'posthorn.audience': draft.audience, 'posthorn.connection': this.id },
+    });
+    publisher
+      .publish(span ? { ...draft, traceparent: span.traceparent } : draft)
       .then(
         (receipt) => {
+          span?.end();
           if (ref === undefined) return;
           const position = receipt.position && formatPosition(receipt.position);
           this.#send({ action: 'published', topic: name, id: receipt.id, position, ref });
         },
-        (error) => this.#fail(error, ref),
+        (error) => {
+          span?.end(asProblem(error).code);
+          this.#fail(error, ref);
+        },
       )
       .finally(() => {
         this.#inFlight--;
@@ -355,7 +367,9 @@ export class Session {
     const problem = asProblem(error);
     const { code, detail, errors } = problem;
     this.#parts.metrics.errors[code].inc();
-    if (code === 'internal') this.#parts.logger.error({ err: problem.cause ?? problem }, 'a frame failed');
+    if (code === 'internal') {
+      this.#parts.logger.error({ err: problem.cause ?? problem, connection: this.id }, 'a frame failed');
+    }
     const frame = this.#dialect.answer({ action: 'error', code, detail, errors, ref });
     if (frame) this.#outbox.send(frame);
     // A client that is not told would wait for ever for what came to nothing: it has to come again.

@@ -1,6 +1,6 @@
 import { storeRedrive } from '@posthorn/bus/platform';
 import { onceUntil, Routine } from '@posthorn/service';
-import { consumerName } from '../events-server.js';
+import { consumerName, WORKERS } from '../events-server.js';
 import type { Part, Parts } from '../parts.js';
 import { DeadLettersController } from './dead-letters.controller.js';
 import { DeadLetters } from './dead-letters.js';
@@ -12,9 +12,6 @@ import { Redriver } from './redriver.js';
 const LOOK_MS = 10_000;
 /** The pause after a look that failed. */
 const RETRY_MS = 2_000;
-
-/** Workers that handle events of several audiences in one transaction. */
-const BATCHING = ['notifier', 'activitystreams-activity', 'activitystreams-join'];
 
 export interface DeadLettersPart extends Part {
   /** Looks for letters that wait for managers, some of whom were set. */
@@ -65,7 +62,7 @@ export function openDeadLetters({ service, config, nats, bus, source }: Parts): 
     consumer: consumerName('dead-letters', config.instance),
     instance: config.instance,
     worker: consumerName('notifier', config.instance),
-    batching: new Set(BATCHING.map((worker) => consumerName(worker, config.instance))),
+    batching: new Set(WORKERS.map((worker) => consumerName(worker, config.instance))),
     waiting: look,
   });
   routine.start();

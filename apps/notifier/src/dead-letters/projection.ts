@@ -35,9 +35,8 @@ const BATCH = 200;
 const BATCH_BYTES = 2 * 1024 * 1024;
 /** Letters that one process asks for at a time: nats-server ends a connection before which 64 MiB wait. */
 const PULLED = { max_messages: 32, threshold_messages: 16 };
-/** Letters that all replicas together may have in work. */
-const IN_FLIGHT = 2_000;
-const ACK_WAIT = 60_000;
+/** The consumer's limits: what all replicas together may have in work, and for how long, in nanoseconds. */
+export const LETTERS = { ack_wait: nanos(60_000), max_ack_pending: 2_000 } as const;
 /** How long one pull lasts, in milliseconds. */
 const PULL = 10_000;
 /** The pause before letters that could not be written are tried again, in milliseconds. */
@@ -92,14 +91,13 @@ export class Projection {
   async #bind(): Promise<ConsumerMessages> {
     const { bus, consumer } = this.#options;
     const stream = STREAMS.dead.name;
-    const limits = { ack_wait: nanos(ACK_WAIT), max_ack_pending: IN_FLIGHT };
     try {
-      await bus.jsm.consumers.update(stream, consumer, limits);
+      await bus.jsm.consumers.update(stream, consumer, LETTERS);
     } catch (error) {
       const missing = error instanceof JetStreamApiError && error.code === JetStreamApiCodes.ConsumerNotFound;
       if (!missing) throw error;
       await bus.jsm.consumers.add(stream, {
-        ...limits,
+        ...LETTERS,
         durable_name: consumer,
         filter_subject: STREAMS.dead.subjects,
         deliver_policy: DeliverPolicy.All,

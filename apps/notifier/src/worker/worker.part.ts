@@ -7,7 +7,7 @@ import { Writer } from './writer.js';
 
 /** Turns events into notifications until the service shuts down; resolves once it does. */
 export async function startWorker(parts: Parts): Promise<void> {
-  const { config, bus, source, updates, metrics } = parts;
+  const { service, config, bus, source, updates, metrics } = parts;
   const writer = new Writer({
     store: new Store(source),
     bus,
@@ -15,6 +15,7 @@ export async function startWorker(parts: Parts): Promise<void> {
     metrics,
     expiry: new Expiry(config.notificationRetention),
     batchSize: config.batchSize,
+    tracer: service.tracing,
   });
   await handleEvents(parts, {
     consumer: consumerName('notifier', config.instance),

@@ -6,7 +6,14 @@
 import { createHash } from 'node:crypto';
 import { type BusEvent, type Delivery, PermanentFailure } from '@posthorn/bus';
 import type { Bus, Draft } from '@posthorn/bus/platform';
-import { EVENT_ID_LIMIT, PAYLOAD_LIMIT, ProblemError } from '@posthorn/contracts';
+import {
+  EVENT_ID_LIMIT,
+  isTraceparent,
+  PAYLOAD_LIMIT,
+  ProblemError,
+  type Span,
+  type Tracer,
+} from '@posthorn/contracts';
 import { databaseAway } from '@posthorn/database';
 import { refusedByDatabase } from '../failure.js';
 import type { RecordedUpdate } from '../inbox/inbox-changes.js';
@@ -35,8 +42,6 @@ const BATCH_BYTES = 16 * 1024 * 1024;
 /** How many publishes are in flight at once. */
 const PUBLISHES = 1_000;
 
-const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
-
 interface Job {
   readonly work: Work;
   readonly resolve: () => void;
@@ -62,6 +67,7 @@ export interface WriterOptions {
   readonly updates: InboxUpdates;
   readonly metrics: NotifierMetrics;
   readonly expiry: Expiry;
+  readonly tracer?: Tracer | undefined;
   /** Events in one transaction at most. */
   readonly batchSize: number;
 }
@@ -82,7 +88,7 @@ export class Writer {
    */
   async write(event: BusEvent, delivery: Delivery, asked: Wanted): Promise<void> {
     const wanted = this.#options.expiry.isExpired(delivery.storedAt) ? expired(asked, delivery) : asked;
-    const traceparent = TRACEPARENT.test(event.traceparent ?? '') ? event.traceparent : undefined;
+    const traceparent = isTraceparent(event.traceparent) ? event.traceparent : undefined;
     const work: Work = {
       audience: event.audience,
       eventId: eventKey(event.id),
@@ -106,13 +112,36 @@ export class Writer {
     while (this.#queue.length > 0) {
       const batch = this.#take();
       this.#options.metrics.batchSize.observe(batch.length);
+      const spans = this.#spans(batch);
       const stored = await this.#store(batch);
+      for (const [job, span] of spans) finish(span, stored.stored.get(job));
       // The next batch is stored while this one is told: the database and the bus work side by side.
       await telling;
       telling = this.#tell(stored);
     }
     this.#running = false;
     await telling;
+  }
+
+  /** A batch is in the trace of each event that it writes: what of it is that event's own is told there. */
+  #spans(batch: readonly Job[]): readonly (readonly [Job, Span])[] {
+    const { tracer } = this.#options;
+    if (!tracer) return [];
+    const spans: (readonly [Job, Span])[] = [];
+    for (const job of batch) {
+      if (job.work.traceparent === undefined) continue;
+      const span = tracer.start('write inbox', {
+        kind: 'client',
+        parent: job.work.traceparent,
+        attributes: {
+          'db.system.name': 'postgresql',
+          'db.namespace': 'notifier',
+          'db.operation.batch.size': batch.length,
+        },
+      });
+      if (span) spans.push([job, span]);
+    }
+    return spans;
   }
 
   #take(): Job[] {
@@ -200,6 +229,12 @@ export class Writer {
     }
     return told;
   }
+}
+
+/** Ends the span of what a transaction has written for one event: nothing where it came to nothing. */
+function finish(span: Span, stored: Stored | undefined): void {
+  if (stored) span.set({ 'posthorn.notifications': stored.written });
+  span.end(stored && !stored.failure ? undefined : 'not_stored');
 }
 
 /** What all jobs of a batch have to tell, each once: two events of one id share their notifications. */

@@ -16,13 +16,17 @@ import {
 import { type NatsConnection, nanos } from '@nats-io/transport-node';
 import {
   encodeToken,
+  HEADER,
   matchesFilter,
   ProblemError,
   parseStoredSubject,
   redriveFilter,
   type Scope,
+  type Span,
   STREAMS,
   storedSubject,
+  type Tracer,
+  traceIdOf,
 } from '@posthorn/contracts';
 import {
   ownHeaders,
@@ -31,11 +35,13 @@ import {
   type StoredPlace,
   storeDeadLetter,
 } from '../dead-letters.js';
-import type { BusObserver, DurableHandler, DurableOptions, DurableSubscription } from '../port.js';
+import type { BusEvent, BusObserver, DurableHandler, DurableOptions, DurableSubscription } from '../port.js';
 import { DONE, holdDelay, PermanentFailure, type Settlement, settleFailure } from '../settlement.js';
+import { attributesOf, nameOf } from '../tracing.js';
 import type { Epochs } from './epochs.js';
+import { isEventId } from './event-id.js';
 import { type EventReader, isRejection, type Rejection } from './event-reader.js';
-import { headersOf } from './headers.js';
+import { headersOf, lastOf } from './headers.js';
 import { Intake } from './intake.js';
 
 export interface DurableParts {
@@ -46,6 +52,7 @@ export interface DurableParts {
   readonly epochs: Epochs;
   readonly instance: string;
   readonly observer: BusObserver;
+  readonly tracer: Tracer | undefined;
   /** Says what the operator should know: a consumer that cannot be bound, a dead letter. Never payloads. */
   readonly log: (level: 'info' | 'warn' | 'error', message: string, fields: Record<string, unknown>) => void;
 }
@@ -308,6 +315,7 @@ class DurableConsumer implements DurableSubscription {
     const tries = message.info.deliveryCount;
     const free = this.#slots.take();
     if (free) await free;
+    let span: Span | undefined;
     try {
       // A redrive says itself whose event it brings, and anybody may publish one.
       const foreign = redriven && !matchesFilter(`${this.#place}>`, place.subject);
@@ -320,13 +328,34 @@ class DurableConsumer implements DurableSubscription {
       const position = { epoch: this.#epochOf(place), sequence: place.sequence };
       const event = reader.read(source, position, headersOf(message), message.data);
       if (isRejection(event)) throw rejected(event);
-      await this.#handler(event, { tries, storedAt: place.storedAt, redriven });
+      span = this.#span(event, tries, redriven);
+      const traced = span ? { ...event, traceparent: span.traceparent } : event;
+      await this.#handler(traced, { tries, storedAt: place.storedAt, redriven });
+      finish(span, DONE);
       return DONE;
     } catch (error) {
-      return settleFailure(error, tries, backoff);
+      const settlement = settleFailure(error, tries, backoff);
+      finish(span, settlement);
+      return settlement;
     } finally {
       this.#slots.free();
     }
+  }
+
+  /** Each try is a span of its own, beside the others of its event. */
+  #span(event: BusEvent, tries: number, redriven: boolean): Span | undefined {
+    const { tracer } = this.#parts;
+    if (!tracer || event.traceparent === undefined) return undefined;
+    return tracer.start(nameOf('process', event.topic), {
+      kind: 'consumer',
+      parent: event.traceparent,
+      attributes: {
+        ...attributesOf('process', event),
+        'messaging.consumer.group.name': this.#options.name,
+        'posthorn.tries': tries,
+        'posthorn.redriven': redriven || undefined,
+      },
+    });
   }
 
   async #settle(incoming: Incoming, settlement: Settlement): Promise<void> {
@@ -336,6 +365,11 @@ class DurableConsumer implements DurableSubscription {
       case 'ack':
         return message.ack();
       case 'retry':
+        log('warn', 'an event will be tried again', {
+          ...this.#where(incoming),
+          tries: message.info.deliveryCount,
+          delay: settlement.delay,
+        });
         return message.nak(settlement.delay);
       case 'hold':
         return message.nak();
@@ -364,14 +398,34 @@ class DurableConsumer implements DurableSubscription {
     for (const message of this.#inFlight.keys()) message.working();
   }
 
-  #where({ place: { stream, sequence, redrives } }: Incoming): Record<string, unknown> {
-    return { consumer: this.#options.name, stream, sequence, ...(redrives > 0 && { redrives }) };
+  /** What a line of the log says of an event: enough to find it, and its trace. */
+  #where({ message, place: { stream, sequence, redrives } }: Incoming): Record<string, unknown> {
+    const headers = headersOf(message);
+    const event = headers && lastOf(headers, HEADER.id);
+    const trace = headers && traceIdOf(lastOf(headers, HEADER.traceparent));
+    return {
+      consumer: this.#options.name,
+      stream,
+      sequence,
+      ...(isEventId(event) && { event }),
+      ...(trace && { trace }),
+      ...(redrives > 0 && { redrives }),
+    };
   }
 
   /** Waits, or ends at once when closed. */
   async #pause(delay: number): Promise<void> {
     await sleep(delay, undefined, { signal: this.#closing.signal }).catch(() => {});
   }
+}
+
+/** Ends the span of a try with what became of it. */
+function finish(span: Span | undefined, settlement: Settlement): void {
+  if (!span) return;
+  span.set({ 'posthorn.settlement': settlement.kind });
+  span.end(
+    settlement.kind === 'ack' ? undefined : settlement.kind === 'dead' ? settlement.code : settlement.kind,
+  );
 }
 
 /** How many events are with the handler: new and redriven ones together. */

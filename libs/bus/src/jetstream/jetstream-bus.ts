@@ -9,6 +9,7 @@ import {
   STREAMS,
   type Topic,
   type TopicRecord,
+  type Tracer,
 } from '@posthorn/contracts';
 import type {
   Bus,
@@ -54,6 +55,8 @@ export interface JetStreamBusOptions {
   /** Whether the connection is up now. */
   readonly connected: () => boolean;
   readonly observer?: Partial<BusObserver>;
+  /** Records what is published, and what durable consumers handle. */
+  readonly tracer?: Tracer | undefined;
   readonly log?: DurableParts['log'];
   /** How long a publish waits for its acknowledgement, in milliseconds. Default 5,000. */
   readonly ackTimeout?: number;
@@ -79,6 +82,7 @@ export class JetStreamBus implements Bus {
   readonly #publisher: Publisher;
   readonly #horizons: Record<Scope, Horizon>;
   readonly #recently: Record<Scope, Recently>;
+  readonly #tracer: Tracer | undefined;
   readonly #log: DurableParts['log'];
   readonly #inFlight: InFlight;
   readonly #watch: Watch;
@@ -96,6 +100,7 @@ export class JetStreamBus implements Bus {
     this.topics = new TopicDirectory(registryLookup(nc));
     this.#reader = new EventReader(this.topics);
     this.#observer = { ...SILENT, ...options.observer };
+    this.#tracer = options.tracer;
     this.#log = options.log ?? (() => {});
     this.#horizons = {
       global: new Horizon(jsm, STREAMS.global.name, this.#inFlight),
@@ -118,6 +123,7 @@ export class JetStreamBus implements Bus {
       connected,
       ackTimeout,
       observer: this.#observer,
+      tracer: this.#tracer,
     });
   }
 
@@ -197,6 +203,7 @@ export class JetStreamBus implements Bus {
         epochs: this.#epochs,
         instance: this.instance,
         observer: this.#observer,
+        tracer: this.#tracer,
         log: this.#log,
       },
       options,

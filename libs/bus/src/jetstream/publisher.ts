@@ -6,15 +6,19 @@ import {
   asProblem,
   ephemeralSubject,
   HEADER,
+  isTraceparent,
   messageId,
   PAYLOAD_LIMIT,
   ProblemError,
   publicName,
+  type Span,
   STREAMS,
   storedSubject,
+  type Tracer,
   topicKey,
 } from '@posthorn/contracts';
 import type { BusObserver, Draft, Receipt } from '../port.js';
+import { attributesOf, nameOf } from '../tracing.js';
 import { type Ack, type Acknowledgements, StoreRefusal, SubjectRefusal } from './acknowledgements.js';
 import type { EphemeralSender } from './ephemeral.js';
 import type { Epochs } from './epochs.js';
@@ -26,8 +30,6 @@ import type { TopicDirectory } from './topic-directory.js';
 /** The server's error code for a message over the stream's limit. */
 const MESSAGE_TOO_LARGE = 10054;
 
-const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
-
 const utf8 = new TextDecoder();
 
 export interface PublisherParts {
@@ -38,6 +40,7 @@ export interface PublisherParts {
   readonly epochs: Epochs;
   readonly instance: string;
   readonly observer: BusObserver;
+  readonly tracer: Tracer | undefined;
   readonly inFlight: InFlight;
   /** Whether the connection is up now. */
   readonly connected: () => boolean;
@@ -57,16 +60,33 @@ export class Publisher {
 
   /** See `Bus.publish`. Calls for one topic, made one after another without awaiting, are stored in that order. */
   async publish(draft: Draft): Promise<Receipt> {
-    const { observer } = this.#parts;
+    const { observer, tracer } = this.#parts;
+    const span = tracer && this.#span(tracer, draft);
     try {
-      const receipt = await this.#admit(draft);
+      const receipt = await this.#admit(span ? { ...draft, traceparent: span.traceparent } : draft);
       observer.published(draft.scope);
+      if (span) {
+        span.set({
+          'messaging.message.id': receipt.id,
+          'posthorn.duplicate': receipt.duplicate || undefined,
+        });
+        span.end();
+      }
       return receipt;
     } catch (error) {
       const problem = asProblem(error);
       observer.refused(problem.code);
+      span?.end(problem.code);
       throw problem;
     }
+  }
+
+  #span(tracer: Tracer, draft: Draft): Span | undefined {
+    return tracer.start(nameOf('send', draft.topic), {
+      kind: 'producer',
+      parent: draft.traceparent,
+      attributes: attributesOf('send', draft),
+    });
   }
 
   #admit(draft: Draft): Promise<Receipt> {
@@ -196,7 +216,7 @@ function envelope(
     ...[HEADER.time, new Date().toISOString(), HEADER.topic, name],
   ];
   if (kind) lines.push(HEADER.kind, kind);
-  if (traceparent && TRACEPARENT.test(traceparent)) lines.push(HEADER.traceparent, traceparent);
+  if (isTraceparent(traceparent)) lines.push(HEADER.traceparent, traceparent);
   return new WrittenHeaders(lines);
 }
 

@@ -12,6 +12,7 @@ import {
   RetentionPolicy,
   StorageType,
   type StreamConfig,
+  type StreamInfo,
   type StreamUpdateConfig,
 } from '@nats-io/jetstream';
 import type { NatsConnection } from '@nats-io/nats-core';
@@ -212,6 +213,8 @@ export interface StreamState {
   readonly stream: string;
   readonly missing: boolean;
   readonly differences: readonly StreamDifference[];
+  /** What the server says of it; undefined where it is missing. */
+  readonly info: StreamInfo | undefined;
 }
 
 /** Looks, and changes nothing. */
@@ -223,9 +226,9 @@ export async function inspectStreams(
   const version = nc.info?.version ?? '';
   return Promise.all(
     wanted.map(async (stream) => {
-      const current = await currentConfig(jsm, stream.name);
-      const differences = current ? diffStream(current, stream, version) : [];
-      return { stream: stream.name, missing: current === undefined, differences };
+      const info = await currentInfo(jsm, stream.name);
+      const differences = info ? diffStream(info.config, stream, version) : [];
+      return { stream: stream.name, missing: info === undefined, differences, info };
     }),
   );
 }
@@ -243,7 +246,7 @@ async function provisionStream(
   const stream = wanted.name;
   for (let attempt = 1; ; attempt++) {
     try {
-      const current = await currentConfig(jsm, stream);
+      const current = (await currentInfo(jsm, stream))?.config;
       if (!current) {
         await jsm.streams.add({ ...wanted });
         return { stream, outcome: 'created', changed: [] };
@@ -262,9 +265,9 @@ async function provisionStream(
   }
 }
 
-async function currentConfig(jsm: JetStreamManager, stream: string): Promise<StreamConfig | undefined> {
+async function currentInfo(jsm: JetStreamManager, stream: string): Promise<StreamInfo | undefined> {
   try {
-    return (await jsm.streams.info(stream)).config;
+    return await jsm.streams.info(stream);
   } catch (error) {
     if (isApiError(error, JetStreamApiCodes.StreamNotFound)) return undefined;
     throw error;
@@ -316,6 +319,35 @@ function refusal(stream: string, error: unknown): ProvisioningError | undefined 
   return new ProvisioningError(stream, `the server says: ${(error as Error).message}`, remedy, {
     cause: error,
   });
+}
+
+/** How one bucket has to be that an app projects its state into: its latest value for each key, for as long as it stands. */
+export function bucketOptions(replicas: number): { history: 1; replicas: number; allow_direct: false } {
+  return { history: 1, replicas, allow_direct: false };
+}
+
+/** How a bucket made with {@link bucketOptions} stands. Looks, and changes nothing. */
+export async function inspectBucket(
+  nc: NatsConnection,
+  bucket: string,
+  replicas: number,
+): Promise<StreamState> {
+  const stream = `KV_${bucket}`;
+  const info = await currentInfo(await jetstreamManager(nc, { checkAPI: false }), stream);
+  const wanted = {
+    storage: StorageType.File,
+    max_age: 0,
+    max_msgs_per_subject: bucketOptions(replicas).history,
+    num_replicas: replicas,
+    allow_direct: false,
+  } satisfies Partial<StreamConfig>;
+  const settings = Object.keys(wanted) as (keyof typeof wanted)[];
+  const differences = settings.flatMap((setting): StreamDifference[] => {
+    const is = info?.config[setting] ?? false;
+    if (!info || is === wanted[setting]) return [];
+    return [{ stream, setting, is, wanted: wanted[setting], changeable: !FIXED.has(setting) }];
+  });
+  return { stream, missing: info === undefined, differences, info };
 }
 
 function shown(setting: StreamSetting, value: unknown): string {

@@ -8,8 +8,8 @@ import type { INestApplicationContext } from '@nestjs/common';
 import { AbstractWsAdapter } from '@nestjs/websockets';
 import { asProblem, type Principal, ProblemError } from '@posthorn/contracts';
 import { WebSocketServer } from 'ws';
-import { originAllowed } from '../../config.js';
 import type { GatewayCore } from '../../core.js';
+import { requestIdOf } from '../../http/calls-in.js';
 import { refuse } from '../../http/refusal.js';
 
 /** What the adapter hands over with a socket. */
@@ -47,8 +47,8 @@ export class CourierAdapter extends AbstractWsAdapter {
       // The key among the offered subprotocols is a credential, never an answer.
       handleProtocols: (offered) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false),
     });
-    server.on('wsClientError', (error, stream) => {
-      this.#refuse(stream, new ProblemError('request_invalid', error.message));
+    server.on('wsClientError', (error, stream, request) => {
+      this.#refuse(stream, new ProblemError('request_invalid', error.message), request);
     });
     this.#upgrade = (request, stream, head) => {
       if (request.headers.upgrade?.toLowerCase() !== 'websocket') {
@@ -65,7 +65,7 @@ export class CourierAdapter extends AbstractWsAdapter {
             server.emit('connection', socket, { principal, stream } satisfies Admission);
           });
         },
-        (error) => this.#refuse(stream, asProblem(error)),
+        (error) => this.#refuse(stream, asProblem(error), request),
       );
     };
     http.on('upgrade', this.#upgrade);
@@ -82,12 +82,13 @@ export class CourierAdapter extends AbstractWsAdapter {
 
   async #admit(request: IncomingMessage, stream: Duplex, path: string | undefined): Promise<Principal> {
     const core = this.#core;
+    core.addresses.admitUpgrade(request, stream);
     const [pathname, query = ''] = (request.url ?? '').split('?', 2);
     if (pathname !== path) throw new ProblemError('route_not_found', 'Sockets are at /ws');
     if (core.service.shutdown.signal.aborted || !core.connected) {
       throw new ProblemError('unavailable', 'This gateway takes no sockets now', { retryAfter: 1 });
     }
-    if (!originAllowed(core.config, request.headers)) {
+    if (!core.origins.admits(request.headers)) {
       throw new ProblemError('forbidden', 'The origin is not allowed');
     }
     const key = keyOf(request, query);
@@ -100,8 +101,11 @@ export class CourierAdapter extends AbstractWsAdapter {
     return principal;
   }
 
-  #refuse(stream: Duplex, problem: ProblemError): void {
-    this.#core.metrics.errors[problem.code].inc();
+  #refuse(stream: Duplex, problem: ProblemError, request: IncomingMessage): void {
+    const { metrics, service } = this.#core;
+    const { code, status } = problem;
+    metrics.errors[code].inc();
+    service.logger.info({ request: requestIdOf(request), code, status }, 'socket refused');
     refuse(stream, problem);
   }
 }

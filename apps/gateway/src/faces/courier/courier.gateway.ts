@@ -23,7 +23,10 @@ export class CourierGateway implements OnGatewayConnection {
   handleConnection(socket: WebSocket, { principal, stream }: Admission): void {
     this.#parts ??= this.#assemble();
     const dialect = dialectOf(this.#core.config, socket.protocol);
-    const { connections } = this.#core.metrics;
+    const { metrics, service } = this.#core;
+    const { connections } = metrics;
+    const { logger } = service;
+    const { audience } = principal;
     const session = new Session(
       this.#parts,
       new SocketCarrier(socket, stream),
@@ -31,10 +34,12 @@ export class CourierGateway implements OnGatewayConnection {
       dialect,
       (gone) => {
         connections.dec();
+        logger.debug({ connection: gone.id, audience }, 'socket closed');
         this.#sessions.remove(gone);
       },
     );
     connections.inc();
+    logger.debug({ connection: session.id, audience }, 'socket opened');
     this.#sessions.add(session);
     void session.open();
     // Between the upgrade's admission and now either may have come.

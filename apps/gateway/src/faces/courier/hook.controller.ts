@@ -8,6 +8,7 @@ import {
   BROADCAST,
   type Finding,
   formatPosition,
+  isPrivileged,
   type Principal,
   ProblemError,
   publicName,
@@ -63,7 +64,7 @@ export class HookController {
       message: body.message,
       ...(key === undefined ? {} : { idempotencyKey: key }),
       ...(body.action === 'broadcast' ? { kind: 'broadcast' as const } : {}),
-      ...traceparentOf(traceparent),
+      ...traceparentOf(traceparent, isPrivileged(principal)),
     };
     const receipt =
       scope === 'both'

@@ -9,6 +9,7 @@ import { objectBody } from '../../http/body.js';
 import { Buckets } from '../../http/buckets.js';
 import { Caller, CallerGuard } from '../../http/caller.js';
 import { networkOf } from '../../http/network.js';
+import { isSelf } from '../../http/origins.js';
 import { idempotencyKeyOf } from '../../http/publish-headers.js';
 import { tooFast } from '../../session/limits.js';
 import { DemoFiles } from './demo-files.js';
@@ -93,7 +94,7 @@ export class DemoController {
 /** Browsers say it outright where the page came over https or from this machine; else they tell its origin. */
 function isOwnPage({ 'sec-fetch-site': site, origin, host }: IncomingHttpHeaders): boolean {
   if (site !== undefined) return site === 'same-origin';
-  return origin === undefined || origin === `http://${host}` || origin === `https://${host}`;
+  return origin === undefined || isSelf(origin, host);
 }
 
 function take(buckets: Buckets, key: string): void {

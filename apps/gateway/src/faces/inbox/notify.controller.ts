@@ -72,7 +72,7 @@ export class NotifyController {
         scope: 'local',
         message: payloadFor(notification, recipient, community),
         id: eventId(principal, key, recipient),
-        ...traceparentOf(traceparent),
+        ...traceparentOf(traceparent, true),
       }),
     );
     const lot = Math.min(PUBLISHES, Math.ceil(PUBLISHED_BYTES / bytes));

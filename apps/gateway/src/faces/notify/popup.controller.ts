@@ -3,6 +3,7 @@ import { Body, Controller, Headers, HttpCode, Post, UseGuards } from '@nestjs/co
 import {
   assertMayNotify,
   formatPosition,
+  isPrivileged,
   notificationChannel,
   type Principal,
   parseNotificationMessage,
@@ -54,7 +55,7 @@ export class PopupController {
       scope: 'global',
       message,
       ...(key === undefined ? {} : { idempotencyKey: key }),
-      ...traceparentOf(traceparent),
+      ...traceparentOf(traceparent, isPrivileged(principal)),
     });
     return { id, ...(position ? { position: formatPosition(position) } : {}) };
   }

@@ -6,6 +6,7 @@ import { GatewayCore } from '../../core.js';
 import { ApiTokens } from '../../http/api-tokens.js';
 import { objectBody } from '../../http/body.js';
 import { Buckets } from '../../http/buckets.js';
+import { identifyCall } from '../../http/calls-in.js';
 import { idempotencyKeyOf, traceparentOf } from '../../http/publish-headers.js';
 import { tooFast } from '../../session/limits.js';
 import { parseRoomEvent } from './room-event.js';
@@ -38,9 +39,10 @@ export class RoomsController {
     @Headers('idempotency-key') idempotencyKey: string | undefined,
     @Headers('traceparent') traceparent: string | undefined,
     @Body() raw: unknown,
-    @Req() { ip }: FastifyRequest,
+    @Req() request: FastifyRequest,
   ): Promise<RoomEventReply> {
-    const { audience, tokenId, scopes } = await this.tokens.verify(authorization, ip);
+    const { audience, tokenId, scopes } = await this.tokens.verify(authorization, request.ip);
+    identifyCall(this.core, request, { audience }, true);
     await this.core.bus.topics.audience(audience);
     const { scope, room, eventName, data } = parseRoomEvent(objectBody(raw));
     if (!scopes.includes(`publish:${scope}`)) {
@@ -59,7 +61,7 @@ export class RoomsController {
       scope: 'global',
       message: data,
       ...(key === undefined ? {} : { idempotencyKey: key }),
-      ...traceparentOf(traceparent),
+      ...traceparentOf(traceparent, true),
     });
     return { id, ...(position ? { position: formatPosition(position) } : {}) };
   }

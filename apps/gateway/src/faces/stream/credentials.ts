@@ -1,7 +1,6 @@
 /** Who asks for a stream: a browser's `EventSource` can send no header, so its key is in the URL. */
 import { type Principal, ProblemError } from '@posthorn/contracts';
 import type { FastifyRequest } from 'fastify';
-import { originAllowed } from '../../config.js';
 import type { GatewayCore } from '../../core.js';
 import { bearerOf, verified } from '../../http/caller.js';
 
@@ -14,7 +13,7 @@ export async function callerOf(
   { headers }: Pick<FastifyRequest, 'headers'>,
   key: string | undefined,
 ): Promise<Principal> {
-  if (!originAllowed(core.config, headers)) {
+  if (!core.origins.admits(headers)) {
     throw new ProblemError('forbidden', 'The origin is not allowed');
   }
   const principal =

@@ -55,7 +55,9 @@ export class StreamController {
     return this.#answer(request, reply, async () => {
       const query = request.query as Query;
       const key = (request.params as Readonly<Record<string, string>>)['*'];
-      const principal = await callerOf(this.core, { headers: { origin: request.headers.origin } }, key);
+      // Its key counts, whatever else the request carries.
+      const { authorization: _, ...headers } = request.headers;
+      const principal = await callerOf(this.core, { headers }, key);
       const last = lastEventId(request);
       const since = textOf(query, 'since');
       const { head } = splitId(last ?? since ?? '');
