@@ -1,12 +1,18 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from '@jest/globals';
 import * as contracts from '@posthorn/contracts';
-import { describeConfig } from '@posthorn/service';
+import { DatabaseMetrics } from '@posthorn/database';
+import { describeConfig, Health, Metrics, NatsMetrics } from '@posthorn/service';
 import { AUTH_FIELDS } from '../apps/auth/src/config.js';
+import { AuthMetrics } from '../apps/auth/src/metrics.js';
 import { GATEWAY_FIELDS } from '../apps/gateway/src/config.js';
+import { GatewayMetrics } from '../apps/gateway/src/metrics.js';
 import { NOTIFIER_FIELDS } from '../apps/notifier/src/config.js';
+import { NotifierMetrics } from '../apps/notifier/src/metrics.js';
 import { REGISTRY_FIELDS } from '../apps/registry/src/config.js';
+import { RegistryMetrics } from '../apps/registry/src/metrics.js';
 import { configurationPage } from '../tools/configuration-page.mjs';
+import { metricsPage, registeredMetrics } from '../tools/metrics-page.mjs';
 import { topicsPage } from '../tools/topics-page.mjs';
 
 describe('docs/configuration.md', () => {
@@ -18,6 +24,22 @@ describe('docs/configuration.md', () => {
       notifier: describeConfig(NOTIFIER_FIELDS),
     });
     expect(readFileSync('docs/configuration.md', 'utf8')).toBe(page);
+  });
+});
+
+describe('docs/metrics.md', () => {
+  it('is what `npm run docs` writes from the metrics of the apps as they are', () => {
+    const metrics = registeredMetrics({
+      Metrics,
+      Health,
+      NatsMetrics,
+      DatabaseMetrics,
+      GatewayMetrics,
+      AuthMetrics,
+      RegistryMetrics,
+      NotifierMetrics,
+    });
+    expect(readFileSync('docs/metrics.md', 'utf8')).toBe(metricsPage(metrics));
   });
 });
 

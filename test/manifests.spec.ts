@@ -55,7 +55,7 @@ describe('the values for prometheus-adapter', () => {
     const { spec } = Manifests.parse(rendered.production).find('HorizontalPodAutoscaler', 'gateway');
     expect(name.as).toBe(spec.metrics[0].pods.metric.name);
     const metrics = new Metrics('gateway');
-    new GatewayMetrics(metrics, () => 0);
+    new GatewayMetrics(metrics, () => 0, 0);
     const measured = metrics.registry.getMetricsAsArray().map((metric) => metric.name);
     const asked = `${seriesQuery} ${metricsQuery}`.match(/posthorn_\w+/g);
     expect(asked).toHaveLength(4);

@@ -9,12 +9,20 @@ import { ensureProgram } from './program.mjs';
 const READY_MS = 15_000;
 
 /**
+ * @typedef {object} NatsTlsOptions paths of PEM files
+ * @property {string} certFile
+ * @property {string} keyFile
+ * @property {string} [caFile] clients have to bring a certificate of these authorities
+ */
+
+/**
  * @typedef {object} NatsOptions
  * @property {string} dir where the configuration, the log and the store live; made when missing
  * @property {number} [port] default: a free one
  * @property {number} [websocketPort] opens a WebSocket listener (without TLS) there; 0 for a free port
  * @property {string} [config] further lines of configuration: accounts, limits
  * @property {Record<string, string>} [env] further variables, for the configuration to name
+ * @property {NatsTlsOptions} [tls] TLS for clients, and no connection without
  * @property {string} [name] the server's name; default "posthorn"
  * @property {{ name: string, port: number, routes: number[] }} [cluster]
  * @property {(place: { dir: string, port: number, monitorPort: number }) => string} [configuration] the whole of it, in
@@ -43,7 +51,7 @@ export class NatsServer {
     this.websocketPort = websocketPort;
     this.monitorPort = monitorPort;
     this.name = options.name ?? 'posthorn';
-    this.url = `nats://127.0.0.1:${port}`;
+    this.url = `${options.tls ? 'tls' : 'nats'}://127.0.0.1:${port}`;
     this.logFile = join(options.dir, 'nats.log');
   }
 
@@ -116,7 +124,7 @@ export class NatsServer {
   }
 
   #configuration() {
-    const { dir, cluster, config = '', configuration } = this.#options;
+    const { dir, cluster, tls, config = '', configuration } = this.#options;
     if (configuration) return configuration({ dir, port: this.port, monitorPort: this.monitorPort });
     const lines = [
       `server_name: ${JSON.stringify(this.name)}`,
@@ -127,6 +135,12 @@ export class NatsServer {
     ];
     if (this.websocketPort) {
       lines.push(`websocket { listen: "127.0.0.1:${this.websocketPort}", no_tls: true }`);
+    }
+    if (tls) {
+      const ca = tls.caFile ? `ca_file: ${JSON.stringify(tls.caFile)}, verify: true, ` : '';
+      lines.push(
+        `tls { ${ca}cert_file: ${JSON.stringify(tls.certFile)}, key_file: ${JSON.stringify(tls.keyFile)}, timeout: 5 }`,
+      );
     }
     if (cluster) {
       const routes = cluster.routes.map((port) => `"nats://127.0.0.1:${port}"`).join(', ');

@@ -20,12 +20,22 @@ const READY_MS = 30_000;
 const require = createRequire(import.meta.url);
 
 /**
+ * @typedef {object} PostgresTlsOptions PEM files, by their paths
+ * @property {string} certFile
+ * @property {string} keyFile
+ * @property {string} caFile who signed the server's certificate
+ * @property {{ certFile: string, keyFile: string }} [client] clients have to bring a certificate of that authority, as
+ *   this one is
+ */
+
+/**
  * @typedef {object} PostgresOptions
  * @property {string} dir holds the data directory and the log; made when missing. As root: a place that the user
  *   "postgres" can reach
  * @property {number} [port] default: a free one
  * @property {string} [user] the owner of everything; default "posthorn"
  * @property {string} password used when the data directory is made, and asked for ever after
+ * @property {PostgresTlsOptions} [tls] TLS, and no connection without
  * @property {boolean} [fast] no fsync and small buffers: for tests, where a power cut costs nothing
  * @property {string} [removeWhenOrphaned] a directory to delete should this process die without stopping the server
  */
@@ -66,7 +76,8 @@ export class PostgresServer {
 
   /** @param {string} database */
   url(database) {
-    return `postgres://${this.user}:${encodeURIComponent(this.#options.password)}@127.0.0.1:${this.port}/${database}`;
+    const login = `${this.user}:${encodeURIComponent(this.#options.password)}`;
+    return `postgres://${login}@127.0.0.1:${this.port}/${database}${this.#options.tls ? '?sslmode=verify-full' : ''}`;
   }
 
   /** Resolves when the server takes connections. Also brings a stopped or killed one back: same port, same data. */
@@ -105,7 +116,18 @@ export class PostgresServer {
    */
   async ensureDatabase(name) {
     const { default: pg } = await import('pg');
-    const client = new pg.Client(this.url('postgres'));
+    const { tls, password } = this.#options;
+    const client = new pg.Client({
+      host: '127.0.0.1',
+      port: this.port,
+      user: this.user,
+      password,
+      database: 'postgres',
+      ssl: tls && {
+        ca: readFileSync(tls.caFile),
+        ...(tls.client && { cert: readFileSync(tls.client.certFile), key: readFileSync(tls.client.keyFile) }),
+      },
+    });
     await client.connect();
     try {
       const { rowCount } = await client.query('SELECT 1 FROM pg_database WHERE datname = $1', [name]);
@@ -146,8 +168,27 @@ export class PostgresServer {
         `initdb could not make ${this.dataDir}:\n${result.error?.message ?? ''}${result.stdout ?? ''}${result.stderr ?? ''}`,
       );
     }
+    this.#demandTls(fresh, owner);
     // Only a complete data directory gets the real name: an initdb that was interrupted is done again.
     renameSync(fresh, this.dataDir);
+  }
+
+  /**
+   * The server reads nothing that others may read, so it gets copies of its own.
+   * @param {string} data
+   * @param {Programs['owner']} owner
+   */
+  #demandTls(data, owner) {
+    const { tls } = this.#options;
+    if (!tls) return;
+    const files = { 'server.crt': tls.certFile, 'server.key': tls.keyFile, 'root.crt': tls.caFile };
+    for (const [name, from] of Object.entries(files)) {
+      const to = join(data, name);
+      writeFileSync(to, readFileSync(from), { mode: 0o600 });
+      if (owner) chownSync(to, owner.uid, owner.gid);
+    }
+    const certificate = tls.client ? ' clientcert=verify-ca' : '';
+    writeFileSync(join(data, 'pg_hba.conf'), `hostssl all all 127.0.0.1/32 scram-sha-256${certificate}\n`);
   }
 
   async #endOrphan() {
@@ -163,7 +204,7 @@ export class PostgresServer {
    * @returns {Promise<boolean>} false when a killed predecessor's sessions still hold its shared memory
    */
   async #tryStart(deadline) {
-    const { dir, fast, removeWhenOrphaned } = this.#options;
+    const { dir, fast, tls, removeWhenOrphaned } = this.#options;
     const { postgres, owner } = this.#programs;
     const settings = {
       listen_addresses: '127.0.0.1',
@@ -171,6 +212,13 @@ export class PostgresServer {
       unix_socket_directories: '',
       max_connections: 200,
       timezone: 'UTC',
+      // Files in the data directory.
+      ...(tls && {
+        ssl: 'on',
+        ssl_cert_file: 'server.crt',
+        ssl_key_file: 'server.key',
+        ssl_ca_file: 'root.crt',
+      }),
       // Commits stay synchronous even then: a killed server keeps them, as fsync only matters to a power cut.
       ...(fast && { fsync: 'off', full_page_writes: 'off', shared_buffers: '32MB' }),
     };

@@ -19,6 +19,7 @@ import {
 import { authModule } from './auth.module.js';
 import type { AuthConfig } from './config.js';
 import { configurationFindings } from './doctor.js';
+import { AuthMetrics } from './metrics.js';
 import { Projection } from './projection.js';
 import { RevocationStore } from './revocation-store.js';
 import { Revoking } from './revoking.js';
@@ -38,13 +39,15 @@ const RECONCILE_RETRY_MS = 1_000;
  * @throws {StartError} in production, where it would not be safe
  */
 export async function startAuth(service: Service, config: AuthConfig): Promise<void> {
-  const { health, logger, metrics, shutdown, tracing } = service;
+  const { health, logger, shutdown, tracing } = service;
   health.expect('nats', 'database', 'revocations', 'calls');
   const inProduction = config.nodeEnv === 'production';
   await checkAtStart(inProduction, logger, () => configurationFindings(config, true));
   const production = inProduction && !config.courierCompat;
   const verifier = createVerifier({ ...config, issuer: config.jwtIssuer, production });
   const keys = new KeyRing(config.keySecret);
+  let inForce = () => 0;
+  const metrics = new AuthMetrics(service.metrics, () => inForce());
 
   const [nats, database] = await Promise.all([openNats(service, config), openStore(service, config, SCHEMA)]);
   const { streamReplicas: replicas, revocationRetention: retention } = config;
@@ -60,7 +63,7 @@ export async function startAuth(service: Service, config: AuthConfig): Promise<v
     await projection.reconcile();
     return RevocationList.load(nats, { logger });
   });
-  metrics.gauge('auth_revocations', 'Revocations in force', () => revocations.size);
+  inForce = () => revocations.size;
   shutdown.on('finish in flight', 'revocation list', () => revocations.close());
 
   const reconciling = keepUp('revocations', service, {
@@ -76,16 +79,12 @@ export async function startAuth(service: Service, config: AuthConfig): Promise<v
     return reconciling.stop();
   });
 
-  const sealed = metrics.counters('auth_keys_total', 'Keys handed out', {
-    socket: { purpose: 'socket' },
-    stream: { purpose: 'stream' },
-  });
   const longSocketKeys = config.courierCompat;
   const app = await NestFactory.createMicroservice<MicroserviceOptions>(
     authModule({
-      signing: new Signing({ verifier, keys, revocations, longSocketKeys, sealed }),
+      signing: new Signing({ verifier, keys, revocations, longSocketKeys, sealed: metrics.keys }),
       revoking: new Revoking({ source: database, store, projection }),
-      tokens: new Tokens(new TokenStore(database), logger),
+      tokens: new Tokens(new TokenStore(database), metrics, logger),
     }),
     { ...rpcServerOptions({ nats, app: 'auth', tracing }), logger: nestLogger(logger) },
   );

@@ -10,6 +10,7 @@ import {
   createVerifier,
   KeyRing,
   type NatsLink,
+  NatsMetrics,
   natsFindings,
   natsSettings,
   RevocationList,
@@ -49,12 +50,13 @@ export class GatewayCore {
   readonly addresses: AddressGate;
   /** What sockets and event streams take. */
   readonly connections: Places;
+  readonly #natsMetrics: NatsMetrics;
   #parts: Parts | undefined;
 
   constructor(config: GatewayConfig, service: Service) {
     this.config = config;
     this.service = service;
-    this.verifier = createVerifier({
+    const verifier = createVerifier({
       jwtSecret: config.jwtSecret,
       jwksUrl: config.jwksUrl,
       issuer: config.jwtIssuer,
@@ -64,7 +66,9 @@ export class GatewayCore {
     // The demo's page is the gateway's own.
     this.origins = new Origins(config.allowedOrigins, config.demo);
     this.connections = new Places(config.connectionLimit, 'sockets and event streams');
-    this.metrics = new GatewayMetrics(service.metrics, () => this.#parts?.hub.size ?? 0);
+    this.metrics = new GatewayMetrics(service.metrics, () => this.#parts?.hub.size ?? 0, config.sendBuffer);
+    this.#natsMetrics = new NatsMetrics(service.metrics);
+    this.verifier = { verify: (token) => this.metrics.checked('jwt', verifier.verify(token)) };
     this.addresses = new AddressGate({ config, metrics: this.metrics, logger: service.logger });
     service.health.expect('nats', 'streams', 'revocations');
   }
@@ -84,6 +88,7 @@ export class GatewayCore {
       inboxPrefix: appInbox('gateway'),
       logger,
       health,
+      metrics: this.#natsMetrics,
       signal: shutdown.signal,
     });
     shutdown.on('close', 'nats', () => link.close());
@@ -104,7 +109,8 @@ export class GatewayCore {
     ]);
     const hub = new Hub({
       bus,
-      turn: new Turn(),
+      turn: new Turn({ written: (published) => this.metrics.written(published) }),
+      delivered: this.metrics.deliveries.session,
       retention: (audience, filter) => bus.topics.retention(audience, filter),
       resumed: (outcome) => this.metrics.resumes[outcome].inc(),
       pageRead: () => this.metrics.pollPages.inc(),

@@ -7,7 +7,7 @@ import { JetStreamServer, SettlementFilter } from '@posthorn/bus/nest';
 import type { DurableSubscription } from '@posthorn/bus/platform';
 import { encodeToken, STREAMS } from '@posthorn/contracts';
 import { nestLogger, Routine } from '@posthorn/service';
-import type { Backlog } from './metrics.js';
+import type { ConsumerKind } from './metrics.js';
 import type { Part, Parts } from './parts.js';
 
 /** How often a consumer's backlog is asked for, in ms. */
@@ -24,7 +24,7 @@ export interface EventsOptions extends Part {
   readonly consumer: string;
   /** The name of its health check. */
   readonly check: string;
-  readonly backlog: Backlog;
+  readonly kind: ConsumerKind;
 }
 
 /**
@@ -32,7 +32,8 @@ export interface EventsOptions extends Part {
  * the replicas of the instance share, until the service shuts down. Resolves once events flow.
  */
 export async function handleEvents(parts: Parts, options: EventsOptions): Promise<void> {
-  const { service, config, bus } = parts;
+  const { service, config, bus, metrics } = parts;
+  metrics.know(options.consumer, options.kind);
   const server = new JetStreamServer(bus, {
     name: options.consumer,
     scope: 'local',
@@ -59,7 +60,11 @@ export async function handleEvents(parts: Parts, options: EventsOptions): Promis
 }
 
 /** Asks for the consumer's backlog now and then, which also tells whether it is well. */
-function watchBacklog({ service, nats, bus }: Parts, { consumer, check, backlog }: EventsOptions): void {
+function watchBacklog(
+  { service, nats, bus, metrics }: Parts,
+  { consumer, check, kind }: EventsOptions,
+): void {
+  const backlog = metrics.backlogs[kind];
   const routine = new Routine({
     everyMs: BACKLOG_MS,
     retryMs: BACKLOG_MS,
@@ -68,6 +73,7 @@ function watchBacklog({ service, nats, bus }: Parts, { consumer, check, backlog 
       const pending = info.num_pending + info.num_ack_pending;
       backlog.lag.set(pending === 0 ? 0 : await oldestAge(bus.jsm, info));
       backlog.pending.set(pending);
+      backlog.inWork.set(info.num_ack_pending);
     },
     report: (err) => service.health.set(check, !err, err?.message),
   });

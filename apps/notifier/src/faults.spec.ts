@@ -129,7 +129,8 @@ describe('a notifier', () => {
       database.cut();
       await publish(50, 'meanwhile ');
       await until(() => !replica.health.ready);
-      const held = /^posthorn_notifier_events_total\{outcome="held",app="notifier"\} [1-9]/m;
+      const held =
+        /^posthorn_notifier_events_total\{consumer="notifications",outcome="held",app="notifier"\} [1-9]/m;
       await until(async () => held.test((await replica.metrics.exposition()).body));
       const waiting =
         /^posthorn_consumer_(pending_events|lag_seconds)\{consumer="notifications",app="notifier"\} [1-9]/gm;
@@ -186,7 +187,7 @@ describe('a notifier', () => {
       const handled = await Promise.all(
         replicas.map(async ({ metrics }) => {
           const { body } = await metrics.exposition();
-          return Number(/outcome="handled",app="notifier"\} (\d+)/.exec(body)?.[1]);
+          return Number(/consumer="notifications",outcome="handled",app="notifier"\} (\d+)/.exec(body)?.[1]);
         }),
       );
       expect(handled[0]! + handled[1]!).toBe(2_000);

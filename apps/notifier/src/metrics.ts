@@ -1,29 +1,47 @@
 import type { BusObserver } from '@posthorn/bus';
-import type { Distribution, Level, Metrics, Tally } from '@posthorn/service';
+import {
+  type Distribution,
+  type Labels,
+  type Level,
+  labelled,
+  type Metrics,
+  publishMetrics,
+  type Tally,
+} from '@posthorn/service';
 
 /** What retention removes; see retention/. */
 export type RemovedKind = 'notifications' | 'invitations' | 'departures' | 'entries' | 'activities' | 'seen';
 
 /** What waits for a consumer. */
 export interface Backlog {
-  /** Events. */
+  /** Events, those in work included. */
   readonly pending: Level;
+  /** Events that were given to a process and are not settled. */
+  readonly inWork: Level;
   /** Seconds. */
   readonly lag: Level;
 }
 
-const CONSUMERS = {
-  notifications: { consumer: 'notifications' },
-  activities: { consumer: 'activities' },
-  joins: { consumer: 'joins' },
-} as const;
+const CONSUMERS = ['notifications', 'activities', 'joins'] as const;
 
-type ConsumerKind = keyof typeof CONSUMERS;
+/** What a durable consumer is for. Its own name holds the instance's. */
+export type ConsumerKind = (typeof CONSUMERS)[number];
+
+const OUTCOMES = {
+  ack: 'handled',
+  skip: 'skipped',
+  retry: 'retried',
+  hold: 'held',
+  dead: 'dead',
+} as const;
+type Settled = keyof typeof OUTCOMES;
+
+/** Codes of dead letters that are told apart; a handler's code may be any text. */
+const CODES = ['payload_invalid', 'managers_unknown', 'topic_unhandled', 'tries_exhausted', 'other'] as const;
+type Code = (typeof CODES)[number];
 
 /** What the notifier counts. */
 export class NotifierMetrics {
-  /** Events that are done. */
-  readonly handled: Tally;
   readonly written: Tally;
   readonly batchSize: Distribution;
   readonly emitSeconds: Distribution;
@@ -33,17 +51,22 @@ export class NotifierMetrics {
   readonly timelineWritten: Tally;
   /** Rows that retention has removed. */
   readonly removed: Record<RemovedKind, Tally>;
-  /** For the bus: what became of the events that are not done. */
+  /** Dead letters that wait for somebody, and those on the bus that are not listed yet. */
+  readonly letters: { readonly waiting: Level; readonly unlisted: Level; readonly redriven: Tally };
   readonly observer: Partial<BusObserver>;
+  readonly #kinds = new Map<string, ConsumerKind>();
 
   constructor(metrics: Metrics) {
-    const events = metrics.counters('notifier_events_total', 'Events by what became of them', {
-      handled: { outcome: 'handled' },
-      retried: { outcome: 'retried' },
-      held: { outcome: 'held' },
-      dead: { outcome: 'dead' },
-    });
-    this.handled = events.handled;
+    const events = metrics.counters(
+      'notifier_events_total',
+      'Tries of events by what became of them: held while what they need is away, retried after any other failure',
+      crossed(Object.keys(OUTCOMES) as Settled[], (kind) => ({ outcome: OUTCOMES[kind] })),
+    );
+    const dead = metrics.counters(
+      'dead_letters_total',
+      'Events given up, by why',
+      crossed(CODES, (code) => ({ code })),
+    );
     this.written = metrics.counter('notifications_written_total', 'Notifications stored, one per recipient');
     this.batchSize = metrics.histogram(
       'notifier_batch_events',
@@ -58,14 +81,23 @@ export class NotifierMetrics {
     const pending = metrics.gauges(
       'consumer_pending_events',
       'Events in the stream that are not handled yet, those in work included',
-      CONSUMERS,
+      labelled('consumer', CONSUMERS),
+    );
+    const inWork = metrics.gauges(
+      'consumer_in_work_events',
+      'Events that were given to a process and are not settled',
+      labelled('consumer', CONSUMERS),
     );
     const lag = metrics.gauges(
       'consumer_lag_seconds',
       'How long the oldest event that is not handled has been in the stream',
-      CONSUMERS,
+      labelled('consumer', CONSUMERS),
     );
-    const backlog = (kind: ConsumerKind): Backlog => ({ pending: pending[kind], lag: lag[kind] });
+    const backlog = (kind: ConsumerKind): Backlog => ({
+      pending: pending[kind],
+      inWork: inWork[kind],
+      lag: lag[kind],
+    });
     this.backlogs = {
       notifications: backlog('notifications'),
       activities: backlog('activities'),
@@ -83,7 +115,39 @@ export class NotifierMetrics {
       activities: { kind: 'activity' },
       seen: { kind: 'timeline_seen' },
     });
-    const settled = { ack: undefined, retry: events.retried, hold: events.held, dead: events.dead };
-    this.observer = { settled: (outcome) => settled[outcome]?.inc() };
+    this.letters = {
+      waiting: metrics.gauge('dead_letters_waiting', 'Dead letters that nobody has redriven or deleted'),
+      unlisted: metrics.gauge(
+        'dead_letters_unlisted',
+        'Dead letters on the bus that are not in the list yet',
+      ),
+      redriven: metrics.counter('dead_letters_redriven_total', 'Dead letters given to their consumers again'),
+    };
+    this.observer = {
+      ...publishMetrics(metrics),
+      settled: (outcome, consumer, code) => {
+        const kind = this.#kinds.get(consumer);
+        if (!kind) return;
+        events[`${kind} ${outcome}`].inc();
+        if (outcome === 'dead') dead[`${kind} ${codeOf(code)}`].inc();
+      },
+    };
   }
+
+  /** Says what a durable consumer is for, ahead of its first event. */
+  know(consumer: string, kind: ConsumerKind): void {
+    this.#kinds.set(consumer, kind);
+  }
+}
+
+function codeOf(code: string | undefined): Code {
+  return CODES.find((known) => known === code) ?? 'other';
+}
+
+/** A child for each consumer and value. */
+function crossed<K extends string>(values: readonly K[], labels: (value: K) => Labels) {
+  const sets = CONSUMERS.flatMap((consumer) =>
+    values.map((value): [string, Labels] => [`${consumer} ${value}`, { consumer, ...labels(value) }]),
+  );
+  return Object.fromEntries(sets) as Record<`${ConsumerKind} ${K}`, Labels>;
 }

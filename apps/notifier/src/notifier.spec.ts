@@ -374,8 +374,12 @@ describe('the notification worker', () => {
     await env.publishRaw('community:join', '{}');
     await env.settled();
     const { body } = await replica.metrics.exposition();
-    expect(body).toMatch(/^posthorn_notifier_events_total\{outcome="handled",app="notifier"\} [1-9]/m);
-    expect(body).toMatch(/^posthorn_notifier_events_total\{outcome="dead",app="notifier"\} [1-9]/m);
+    expect(body).toMatch(
+      /^posthorn_notifier_events_total\{consumer="notifications",outcome="handled",app="notifier"\} [1-9]/m,
+    );
+    expect(body).toMatch(
+      /^posthorn_notifier_events_total\{consumer="notifications",outcome="dead",app="notifier"\} [1-9]/m,
+    );
     expect(body).toMatch(/^posthorn_notifications_written_total\{app="notifier"\} [1-9]/m);
     expect(body).toMatch(/^posthorn_notifier_batch_events_count\{app="notifier"\} [1-9]/m);
     expect(body).toMatch(/^posthorn_notifier_emit_seconds_count\{app="notifier"\} [1-9]/m);

@@ -16,6 +16,7 @@ import {
 import type { RegistryConfig } from './config.js';
 import { configurationFindings } from './doctor.js';
 import { Epochs } from './epoch.js';
+import { RegistryMetrics } from './metrics.js';
 import { Projection } from './projection.js';
 import { registryModule } from './registry.module.js';
 import { SCHEMA } from './schema.js';
@@ -41,6 +42,7 @@ export async function startRegistry(config: RegistryConfig, service: Service): P
   health.expect('nats', 'database', 'streams', 'epochs', 'projection', 'calls');
   const production = config.nodeEnv === 'production';
   await checkAtStart(production, logger, () => configurationFindings(config));
+  const metrics = new RegistryMetrics(service.metrics);
   const [nats, source] = await Promise.all([openNats(service, config), openStore(service, config, SCHEMA)]);
   const { connection: nc } = nats;
   const { streamMaxAge: maxAgeSeconds, streamMaxBytes: maxBytes, streamReplicas: replicas } = config;
@@ -50,7 +52,8 @@ export async function startRegistry(config: RegistryConfig, service: Service): P
     replicasFinding(nc.info, replicas, true),
     ...(await databaseFindings(source, config)),
   ]);
-  const streams = new Streams({ nc, logger, wanted: streamConfigs({ maxAgeSeconds, maxBytes, replicas }) });
+  const wanted = streamConfigs({ maxAgeSeconds, maxBytes, replicas });
+  const streams = new Streams({ nc, logger, wanted, metrics });
   const epochs = new Epochs({ nc, source, replicas, logger });
   const projection = new Projection({ nc, source, replicas, logger });
   const usages = new Usages(source, {
@@ -71,6 +74,7 @@ export async function startRegistry(config: RegistryConfig, service: Service): P
   const keepStreams = keep('streams', async () => {
     const misfits = await streams.check().finally(() => keepEpochs.soon());
     if (!(await projection.exists())) keepProjection.soon();
+    await streams.measure();
     if (misfits.length > 0) throw new Error(misfits.join('; '));
   });
   const forgetUsage = keep('usage', () => usages.forget());
@@ -83,6 +87,7 @@ export async function startRegistry(config: RegistryConfig, service: Service): P
   nats.watch((connected) => connected && lookNow());
   for (const routine of routines) routine.start();
   forgetUsage.soon();
+  keepStreams.soon();
 
   const app = await NestFactory.createMicroservice(
     registryModule({ source, projection, topicsPerAudience: config.topicsPerAudience, usages }),

@@ -1,3 +1,4 @@
+import { jetstreamManager, type StreamInfo } from '@nats-io/jetstream';
 import type { NatsConnection } from '@nats-io/transport-node';
 import {
   describeDifference,
@@ -7,12 +8,14 @@ import {
 } from '@posthorn/bus/platform';
 import { BUCKETS } from '@posthorn/contracts';
 import type { Logger } from '@posthorn/service';
+import type { RegistryMetrics } from './metrics.js';
 
 /** What {@link Streams} need. */
 export interface StreamsOptions {
   readonly nc: NatsConnection;
   readonly wanted: readonly WantedStream[];
   readonly logger: Logger;
+  readonly metrics: RegistryMetrics;
 }
 
 /** What servers tell of a stream that is worth a look. */
@@ -68,6 +71,21 @@ export class Streams {
     );
   }
 
+  /** Tells in metrics how large the streams are, and how many servers have them. */
+  async measure(): Promise<void> {
+    const { nc, metrics } = this.#options;
+    const jsm = await jetstreamManager(nc, { checkAPI: false });
+    for (const [name, measures] of metrics.streams) {
+      const info = await jsm.streams.info(name);
+      const { config, state } = info;
+      measures.bytes.set(state.bytes);
+      measures.limit.set(Math.max(0, config.max_bytes));
+      measures.messages.set(state.messages);
+      measures.replicas.set(currentReplicas(info));
+      measures.wanted.set(config.num_replicas);
+    }
+  }
+
   /**
    * Calls `look` when the servers tell that a stream or a bucket of ours was created, changed, restored or
    * deleted. They do not promise to: {@link check} has to run now and then too.
@@ -81,4 +99,9 @@ export class Streams {
       },
     });
   }
+}
+
+/** The leader, which answers, and those that have all that it has. */
+function currentReplicas({ cluster }: StreamInfo): number {
+  return 1 + (cluster?.replicas ?? []).filter(({ current, offline }) => current && !offline).length;
 }

@@ -54,6 +54,11 @@ export interface EphemeralEvent {
   readonly message: Readonly<Record<string, unknown>>;
   /** W3C trace context. Of an event that a durable consumer records: the span that handles it. */
   readonly traceparent: string | undefined;
+  /**
+   * When it was published, as its copy says: by the stream's clock where the server tells (2.10 or later), else by the
+   * publisher's, RFC 3339. Not checked, and no part of the event: a measure of how long it was on its way.
+   */
+  readonly time: string | undefined;
 }
 
 /** An event that is stored. */
@@ -259,14 +264,27 @@ export interface BusObserver {
   /** Accepted: stored, or ephemeral and sent on. */
   published(scope: Scope): void;
   refused(code: string): void;
+  /** JetStream has acknowledged an event, so many seconds after it was sent. */
+  acknowledged(seconds: number): void;
+  /** An event was passed on as it came: live, or repaired. */
   delivered(scope: Scope): void;
+  /** An event was read from the stream for somebody who came later. */
+  replayed(scope: Scope): void;
   /** A copy or stored event that was not passed on. */
   dropped(reason: DropReason): void;
   /** A copy before this one did not come. */
   gap(): void;
   /** An event was passed on from the stream, because its copy did not come. */
   repaired(): void;
-  settled(outcome: 'ack' | 'retry' | 'hold' | 'dead'): void;
+  /** One more (1) or one less (-1) topic waits for the stream's leader to say what is missing. */
+  repairing(change: 1 | -1): void;
+  /** The stream's leader did not say what is missing; it is asked again. */
+  unanswered(): void;
+  /**
+   * What became of an event that a durable consumer took; `skip`: its topic is none that is handled.
+   * @param code why it is a dead letter: any text, since handlers make their own
+   */
+  settled(outcome: 'ack' | 'skip' | 'retry' | 'hold' | 'dead', consumer: string, code?: string): void;
 }
 
 /**

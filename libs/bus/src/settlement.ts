@@ -36,6 +36,8 @@ export type Settlement =
 
 /** The settlement of an event whose handler succeeded. */
 export const DONE: Settlement = { kind: 'ack' };
+/** The settlement of an event that came along with those that are handled. */
+export const SKIPPED: Settlement = { kind: 'ack' };
 
 /**
  * How long an event is held before the next try, in milliseconds: twice as long each time, up to 30 s.

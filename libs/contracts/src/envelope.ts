@@ -17,6 +17,8 @@ export const HEADER = {
   subject: 'Nats-Subject',
   sequence: 'Nats-Sequence',
   lastSequence: 'Nats-Last-Sequence',
+  /** When the stream stored it; on live copies from nats-server 2.10 on. */
+  timestamp: 'Nats-Time-Stamp',
 } as const;
 
 /** The largest payload of an event, in bytes: from services, and from end users. */

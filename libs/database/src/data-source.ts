@@ -166,6 +166,8 @@ async function initialize(options: DataSourceOptions): Promise<DataSource> {
 export interface WatchDatabaseOptions {
   /** Pause between two looks, in ms. Default: 2,000. */
   readonly everyMs?: number;
+  /** Told how long each look took, in seconds. */
+  readonly took?: (seconds: number) => void;
 }
 
 /**
@@ -175,16 +177,18 @@ export interface WatchDatabaseOptions {
 export function watchDatabase(
   source: DataSource,
   report: (up: boolean, detail?: string) => void,
-  { everyMs = 2_000 }: WatchDatabaseOptions = {},
+  { everyMs = 2_000, took }: WatchDatabaseOptions = {},
 ): () => Promise<void> {
   const stopped = new AbortController();
   const watch = async () => {
     while (!stopped.signal.aborted) {
+      const began = performance.now();
       const detail = await source.query('SELECT 1').then(
         () => undefined,
         (error: Error & { code?: string }) => error.message || error.code || error.name,
       );
       if (stopped.signal.aborted) return;
+      took?.((performance.now() - began) / 1_000);
       report(detail === undefined, detail);
       await sleep(everyMs, undefined, { signal: stopped.signal, ref: false }).catch(() => undefined);
     }

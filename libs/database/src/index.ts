@@ -7,6 +7,7 @@ export {
   type WatchDatabaseOptions,
   watchDatabase,
 } from './data-source.js';
+export { DatabaseMetrics } from './database-metrics.js';
 export { databaseFindings, examineDatabase } from './doctor.js';
 export { isConflict, isUnavailable } from './failure.js';
 export { MIGRATION_FIELDS, runMigrations } from './migrations.js';

@@ -2,6 +2,7 @@ import { ProblemError } from '@posthorn/contracts';
 import { onceUntil, type Service } from '@posthorn/service';
 import type { DataSource } from 'typeorm';
 import { type DatabaseOptions, openDatabase, watchDatabase } from './data-source.js';
+import { DatabaseMetrics } from './database-metrics.js';
 import { isUnavailable } from './failure.js';
 import { type DatabaseAddress, databaseSettings } from './tls.js';
 
@@ -22,6 +23,7 @@ export async function openStore(
   content: Pick<DatabaseOptions, 'entities' | 'migrations'>,
 ): Promise<DataSource> {
   const { app, logger, health, shutdown } = service;
+  const metrics = new DatabaseMetrics(service.metrics);
   const source = await openDatabase({
     ...content,
     ...databaseSettings(config),
@@ -30,12 +32,17 @@ export async function openStore(
     onConnectionLost: (err) => logger.debug({ err }, 'a database connection was lost'),
     retry: (attempt) => service.waitFor('database', attempt),
   });
+  metrics.follow(source);
   const away = onceUntil(logger, { begins: 'the database is away', ends: 'the database is back' });
-  const unwatch = watchDatabase(source, (up, detail) => {
-    health.set('database', up, detail);
-    if (up) away.end();
-    else away.begin({ reason: detail });
-  });
+  const unwatch = watchDatabase(
+    source,
+    (up, detail) => {
+      health.set('database', up, detail);
+      if (up) away.end();
+      else away.begin({ reason: detail });
+    },
+    { took: (seconds) => metrics.looked.observe(seconds) },
+  );
   shutdown.on('close', 'database', async () => {
     await unwatch();
     await source.destroy();

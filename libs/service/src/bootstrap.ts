@@ -83,7 +83,7 @@ export async function createService(options: ServiceOptions): Promise<Service> {
   const { app, instance, logLevel, logFormat, budgets } = options;
   const logger = createLogger({ app, instance, level: logLevel, format: logFormat });
   const metrics = new Metrics(app);
-  const health = new Health();
+  const health = new Health().expose(metrics);
   const shutdown = new Shutdown({ logger, health, budgets });
   shutdown.listen();
   const tracing = await openTracing(options, { app, instance, logger });

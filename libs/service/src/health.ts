@@ -49,6 +49,12 @@ export class Health {
     return !this.#draining && [...this.#checks.values()].every(({ up }) => up);
   }
 
+  /** Tells of it in metrics. */
+  expose(metrics: Metrics): this {
+    metrics.gauge('ready', 'Whether the process is ready: 1 or 0', () => (this.ready ? 1 : 0));
+    return this;
+  }
+
   readiness(): Readiness {
     const status = this.#draining ? 'draining' : this.ready ? 'ready' : 'not_ready';
     return { status, checks: Object.fromEntries(this.#checks) };

@@ -81,7 +81,17 @@ export {
   nestLogger,
   onceUntil,
 } from './logger.js';
-export { type Distribution, type LabelSets, type Labels, Level, Metrics, Tally } from './metrics.js';
+export {
+  type Distribution,
+  type LabelSets,
+  type Labels,
+  Level,
+  labelled,
+  type MetricRow,
+  Metrics,
+  Peak,
+  Tally,
+} from './metrics.js';
 export {
   connectNats,
   type NatsConfig,
@@ -95,7 +105,9 @@ export {
   natsTls,
   openNats,
 } from './nats.js';
+export { NatsMetrics } from './nats-metrics.js';
 export { ProblemFilter, type ShownProblem, toProblem, writeProblem } from './problem-filter.js';
+export { publishMetrics } from './publish-metrics.js';
 export { keepUp, Routine, type RoutineOptions } from './routine.js';
 export {
   type CallOptions,

@@ -1,7 +1,11 @@
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { createConnection } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import {
   connect,
   credsAuthenticator,
+  errors,
   type NatsConnection,
   type NodeConnectionOptions,
   nkeyAuthenticator,
@@ -13,6 +17,7 @@ import { type Service, waitFor } from './bootstrap.js';
 import type { ConfigFinding, ConfigRule } from './config.js';
 import type { Health } from './health.js';
 import { type Logger, onceUntil } from './logger.js';
+import { NatsMetrics } from './nats-metrics.js';
 import { certificateFindings, tlsRefusal } from './tls.js';
 
 /** Who we are to NATS, when the URL does not say it. */
@@ -41,6 +46,7 @@ export interface NatsSettings extends NatsIdentity {
 export interface NatsContext {
   readonly logger: Logger;
   readonly health: Health;
+  readonly metrics?: NatsMetrics;
   /** Ends the waiting for the first connection. */
   readonly signal?: AbortSignal;
 }
@@ -129,13 +135,14 @@ function isUserSeed(seed: string): boolean {
 
 /** The one connection of a service, {@link connectNats}: named after it, and closed by its shutdown. */
 export async function openNats(service: Service, config: NatsConfig): Promise<NatsLink> {
-  const { app, instance, logger, health, shutdown } = service;
+  const { app, instance, logger, health, metrics, shutdown } = service;
   const nats = await connectNats({
     ...natsSettings(config),
     name: `${app}-${instance}`,
     inboxPrefix: appInbox(app),
     logger,
     health,
+    metrics: new NatsMetrics(metrics),
     signal: shutdown.signal,
   });
   shutdown.on('close', 'nats', () => nats.close());
@@ -151,6 +158,7 @@ export async function openNats(service: Service, config: NatsConfig): Promise<Na
 export async function connectNats({
   logger,
   health,
+  metrics,
   signal,
   ...settings
 }: NatsSettings & NatsContext): Promise<NatsLink> {
@@ -158,7 +166,9 @@ export async function connectNats({
   // Servers that did not answer the first time were taken out of the pool: they may be the ones to fail over to.
   const known = connection.getServers().map(({ listen }) => listen);
   connection.setServers([...new Set([...known, ...natsOptions(settings).servers.map(withoutScheme)])]);
-  return follow(connection, settings.inboxPrefix, logger, health);
+  const link = follow(connection, settings.inboxPrefix, { logger, health, metrics });
+  metrics?.follow(connection, () => link.isConnected());
+  return link;
 }
 
 /**
@@ -166,10 +176,12 @@ export async function connectNats({
  * @throws {StartError} when TLS does not come about
  */
 export async function connectOnce(settings: NatsSettings): Promise<NatsConnection> {
+  const options = natsOptions(settings);
   try {
-    return await connect(natsOptions(settings));
+    return await connect(options);
   } catch (error) {
-    throw refusalOf(error, settings) ?? error;
+    const cause = error instanceof errors.TimeoutError ? await handshakeError(options) : undefined;
+    throw refusalOf(cause ?? error, settings) ?? error;
   }
 }
 
@@ -182,6 +194,37 @@ function refusalOf(error: unknown, { url, tls }: NatsSettings) {
     ca: { name: 'NATS_CA', file: tls?.caFile },
     cert: { name: 'NATS_CERT', file: tls?.certFile },
   });
+}
+
+/**
+ * Why a server ends TLS connections of ours, if it does: it wants another certificate. With TLS 1.3 it says so after the
+ * handshake, which nats.js 3.4 does not hear: to it the server only is slow. So this asks once more, by hand.
+ */
+async function handshakeError({ servers, tls }: ReturnType<typeof natsOptions>): Promise<Error | undefined> {
+  if (!tls) return undefined;
+  const { caFile, certFile, keyFile, ...identity } = tls as NatsTls;
+  for (const server of servers) {
+    const { hostname: host, port } = new URL(server);
+    const signal = AbortSignal.timeout(2_000);
+    const plain = createConnection({ host, port: Number(port || 4222) });
+    try {
+      await once(plain, 'data', { signal });
+      const socket = connectTls({
+        ...identity,
+        socket: plain,
+        host,
+        ...(caFile && { ca: readFileSync(caFile) }),
+        ...(certFile && keyFile && { cert: readFileSync(certFile), key: readFileSync(keyFile) }),
+      });
+      socket.write('CONNECT {}\r\nPING\r\n');
+      await once(socket, 'data', { signal });
+    } catch (error) {
+      if ((error as Error).name !== 'AbortError') return error as Error;
+    } finally {
+      plain.destroy();
+    }
+  }
+  return undefined;
 }
 
 /**
@@ -227,8 +270,7 @@ function withoutScheme(server: string): string {
 function follow(
   connection: NatsConnection,
   inboxPrefix: string | undefined,
-  logger: Logger,
-  health: Health,
+  { logger, health, metrics }: Pick<NatsContext, 'logger' | 'health'> & { metrics: NatsMetrics | undefined },
 ): NatsLink {
   const listeners = new Set<(connected: boolean) => void>();
   const lost = onceUntil(logger, { begins: 'NATS connection lost', ends: 'NATS connection is back' });
@@ -246,17 +288,23 @@ function follow(
     for await (const status of connection.status()) {
       switch (status.type) {
         case 'disconnect':
-          if (!closing) lost.begin({ server: status.server });
+          if (!closing) {
+            lost.begin({ server: status.server });
+            metrics?.lost.inc();
+          }
           turn(false, 'disconnected');
           break;
         case 'reconnect':
           lost.end({ server: status.server });
+          metrics?.reconnects.inc();
           turn(true);
           break;
         case 'error':
           logger.error({ err: status.error }, 'NATS reported an error');
+          metrics?.errors.inc();
           break;
         case 'slowConsumer':
+          metrics?.slow.inc();
           logger.warn({ pending: status.pending }, 'NATS subscription is falling behind');
           break;
         case 'ldm':

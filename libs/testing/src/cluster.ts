@@ -5,6 +5,7 @@ import { type AppName, apps, buildIsFresh } from '../../../tools/checkout.mjs';
 import { AppProcess } from '../../../tools/embedded/app.mjs';
 import { type NatsServer, startNatsServer } from '../../../tools/embedded/nats.mjs';
 import { type PostgresServer, startPostgresServer } from '../../../tools/embedded/postgres.mjs';
+import { createAuthority, type TestAuthority, type TestCertificate } from './certificates.js';
 import { freePort } from './free-port.js';
 import { startTcpProxy, type TcpProxy } from './tcp-proxy.js';
 import { startInTempDir } from './temp-dir.js';
@@ -23,6 +24,8 @@ export interface ClusterOptions {
    * (`cluster.natsLogin(user)`).
    */
   accounts?: Omit<NatsConfigOptions, 'login'>;
+  /** TLS to NATS and PostgreSQL, with certificates of `cluster.authority` on both sides. */
+  tls?: boolean;
   /** Puts a link that can be cut between each process and NATS: `cluster.natsLink(process)`. */
   links?: boolean;
 }
@@ -34,10 +37,13 @@ export class Cluster {
   readonly apps: Record<AppName, AppProcess[]> = { auth: [], registry: [], notifier: [], gateway: [] };
   nats!: NatsServer;
   postgres!: PostgresServer;
+  /** Where the cluster was started with `tls`. */
+  authority!: TestAuthority;
   readonly #dir: string;
   readonly #options: ClusterOptions;
   /** The password of each NATS user. */
   readonly #passwords = new Map<string, string>();
+  #client: (TestCertificate & { caFile: string }) | undefined;
   readonly #links = new Map<AppProcess, TcpProxy>();
 
   constructor(dir: string, options: ClusterOptions) {
@@ -45,12 +51,24 @@ export class Cluster {
     this.#options = options;
   }
 
+  /** The directory of all its files, which goes with it. */
+  get home(): string {
+    return this.#dir;
+  }
+
   /** Starts everything. Called by {@link startCluster}. */
   async start(): Promise<void> {
     const common = { removeWhenOrphaned: this.#dir };
+    const tls = this.#options.tls ? await this.#certificates() : undefined;
     [this.nats, this.postgres] = await Promise.all([
-      startNatsServer({ ...common, dir: join(this.#dir, 'nats'), ...this.#accounts() }),
-      startPostgresServer({ ...common, dir: join(this.#dir, 'postgres'), password: secret(), fast: true }),
+      startNatsServer({ ...common, ...tls?.nats, dir: join(this.#dir, 'nats'), ...this.#accounts() }),
+      startPostgresServer({
+        ...common,
+        ...tls?.postgres,
+        dir: join(this.#dir, 'postgres'),
+        password: secret(),
+        fast: true,
+      }),
     ]);
     await this.postgres.ensureDatabase(DATABASE);
     for (const name of apps) {
@@ -122,6 +140,40 @@ export class Cluster {
     return Object.values(this.apps).flat();
   }
 
+  /** What the servers are started with so that they demand TLS and certificates. Also makes those of the clients. */
+  async #certificates() {
+    this.authority = await createAuthority(this.#dir);
+    const { caFile } = this.authority;
+    const [nats, postgres, client] = await Promise.all(
+      ['nats', 'postgres', 'client'].map((name) => this.authority.issue(name)),
+    );
+    this.#client = { caFile, ...client! };
+    return {
+      nats: { tls: { ...nats!, caFile } },
+      postgres: { tls: { ...postgres!, caFile, client: client! } },
+    };
+  }
+
+  /** The files that a client of NATS or PostgreSQL needs, where the cluster was started with `tls`. */
+  get clientTls(): TestCertificate & { caFile: string } {
+    if (!this.#client) throw new Error('This cluster was started without tls');
+    return this.#client;
+  }
+
+  /** Where an app finds them. */
+  #trust(): Record<string, string> {
+    if (!this.#client) return {};
+    const { caFile, certFile, keyFile } = this.#client;
+    return {
+      NATS_CA: caFile,
+      NATS_CERT: certFile,
+      NATS_KEY: keyFile,
+      DATABASE_CA: caFile,
+      DATABASE_CERT: certFile,
+      DATABASE_KEY: keyFile,
+    };
+  }
+
   /** What the server is started with so that it has accounts. */
   #accounts(): { config?: string; env?: Record<string, string> } {
     if (!this.#options.accounts) return {};
@@ -151,6 +203,7 @@ export class Cluster {
         HOST: '127.0.0.1',
         NATS_URL: link ? `nats://127.0.0.1:${link.port}` : this.natsUrl,
         ...this.#login(name),
+        ...this.#trust(),
         DATABASE_URL: this.databaseUrl,
         JWT_SECRET: this.secrets.jwt,
         KEY_SECRET: this.secrets.key,

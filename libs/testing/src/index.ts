@@ -9,6 +9,12 @@ export {
   startBus,
   type TestBus,
 } from './bus.js';
+export {
+  type CertificateOptions,
+  createAuthority,
+  type TestAuthority,
+  type TestCertificate,
+} from './certificates.js';
 export { Changes } from './changes.js';
 export { type ClusterOptions, startCluster, type TestCluster } from './cluster.js';
 export { Collected } from './collected.js';

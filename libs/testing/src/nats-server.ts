@@ -4,6 +4,7 @@ import {
   startNatsCluster as startClusterIn,
   startNatsServer,
 } from '../../../tools/embedded/nats.mjs';
+import type { TestCertificate } from './certificates.js';
 import { startInTempDir } from './temp-dir.js';
 
 export { natsClusterSettled };
@@ -16,9 +17,15 @@ export type TestNats = NatsServer & AsyncDisposable;
  * @param options.websocket also listen for WebSockets; its port is `websocketPort`
  * @param options.config further lines of server configuration (accounts, limits)
  * @param options.env variables that the configuration names
+ * @param options.tls the server's certificate; with `caFile`, clients need one of that authority
  */
 export function startNats(
-  options: { websocket?: boolean; config?: string; env?: Record<string, string> } = {},
+  options: {
+    websocket?: boolean;
+    config?: string;
+    env?: Record<string, string>;
+    tls?: TestCertificate & { caFile?: string };
+  } = {},
 ): Promise<TestNats> {
   return startInTempDir((dir) =>
     startNatsServer({
@@ -27,6 +34,7 @@ export function startNats(
       ...(options.websocket && { websocketPort: 0 }),
       ...(options.config && { config: options.config }),
       ...(options.env && { env: options.env }),
+      ...(options.tls && { tls: options.tls }),
     }),
   );
 }

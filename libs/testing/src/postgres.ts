@@ -1,16 +1,29 @@
 import { randomUUID } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import pg from 'pg';
-import { type PostgresServer, startPostgresServer } from '../../../tools/embedded/postgres.mjs';
+import {
+  type PostgresServer,
+  type PostgresTlsOptions,
+  startPostgresServer,
+} from '../../../tools/embedded/postgres.mjs';
 import { startInTempDir } from './temp-dir.js';
 
 /** A PostgreSQL server of its own; disposing of it ends it and removes its data. */
 export type TestPostgres = PostgresServer & AsyncDisposable;
 
-/** Starts a server on a free loopback port, in about half a second. For tests that kill it; others share one. */
-export function startPostgres(): Promise<TestPostgres> {
+/**
+ * Starts a server on a free loopback port, in about half a second. For tests that kill it; others share one.
+ * @param options.tls the server's certificate and its authority; with `client`, clients need one of that authority
+ */
+export function startPostgres(options: { tls?: PostgresTlsOptions } = {}): Promise<TestPostgres> {
   return startInTempDir((dir) =>
-    startPostgresServer({ dir, password: randomUUID(), fast: true, removeWhenOrphaned: dir }),
+    startPostgresServer({
+      dir,
+      password: randomUUID(),
+      fast: true,
+      removeWhenOrphaned: dir,
+      ...(options.tls && { tls: options.tls }),
+    }),
   );
 }
 

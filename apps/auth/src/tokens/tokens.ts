@@ -11,6 +11,7 @@ import {
 } from '@posthorn/contracts';
 import type { Logger } from '@posthorn/service';
 import { v7 as uuidv7 } from 'uuid';
+import type { AuthMetrics } from '../metrics.js';
 import { itemOf } from './stored-token.js';
 import { isTokenId, type TokenStore } from './token-store.js';
 
@@ -18,6 +19,7 @@ import { isTokenId, type TokenStore } from './token-store.js';
 export class Tokens {
   constructor(
     private readonly store: TokenStore,
+    private readonly metrics: Pick<AuthMetrics, 'tokenChecks' | 'tokensIssued'>,
     private readonly logger: Logger,
   ) {}
 
@@ -38,6 +40,7 @@ export class Tokens {
       createdBy: created_by ?? null,
       expiresAt: expires_at === undefined ? null : momentToCome(expires_at),
     });
+    this.metrics.tokensIssued.inc();
     return itemOf(token);
   }
 
@@ -53,14 +56,18 @@ export class Tokens {
 
   /** @throws {ProblemError} `unauthorized`, `token_expired` */
   async check({ id, hash }: CheckTokenRequest): Promise<CheckTokenReply> {
+    const { tokenChecks } = this.metrics;
     const token = await this.store.find(id);
     if (!token || token.revokedAt || !timingSafeEqual(token.hash, Buffer.from(hash, 'hex'))) {
+      tokenChecks.refused.inc();
       throw new ProblemError('unauthorized', 'The API token is unknown, or was revoked');
     }
     const { audience, scopes, expiresAt } = token;
     if (expiresAt && expiresAt <= new Date()) {
+      tokenChecks.expired.inc();
       throw new ProblemError('token_expired', 'The API token has expired');
     }
+    tokenChecks.good.inc();
     // A good token stays good where its use cannot be noted.
     await this.store.use(token).catch((err) => this.logger.warn({ err }, 'the use of a token was not noted'));
     return { audience, scopes, expiresAt: expiresAt && expiresAt.getTime() / 1_000 };

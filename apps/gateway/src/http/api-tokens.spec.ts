@@ -13,12 +13,14 @@ import {
   connectNats,
   createLogger,
   Health,
+  Metrics,
   type NatsLink,
   RevocationList,
   RpcClient,
 } from '@posthorn/service';
 import { startNats, type TestNats } from '@posthorn/testing';
 import type { GatewayCore } from '../core.js';
+import { GatewayMetrics } from '../metrics.js';
 import { ApiTokens, newSecret, writtenToken } from './api-tokens.js';
 
 const logger = createLogger({ app: 'spec', level: 'silent' });
@@ -80,7 +82,8 @@ afterAll(async () => {
   await nats[Symbol.asyncDispose]();
 });
 beforeEach(() => {
-  tokens = new ApiTokens({ rpc: new RpcClient(link), revocations } as unknown as GatewayCore);
+  const metrics = new GatewayMetrics(new Metrics('gateway'), () => 0, 0);
+  tokens = new ApiTokens({ rpc: new RpcClient(link), revocations, metrics } as unknown as GatewayCore);
   startAuth();
 });
 afterEach(async () => {

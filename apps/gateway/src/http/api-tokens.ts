@@ -80,7 +80,11 @@ export class ApiTokens {
    * @throws ProblemError `unauthorized`, `token_expired`; `rate_limited` for unknown tokens that come too fast;
    *   `unavailable` while auth is away and the token is not remembered
    */
-  async verify(authorizationHeader: string | undefined, address = ''): Promise<ApiCaller> {
+  verify(authorizationHeader: string | undefined, address = ''): Promise<ApiCaller> {
+    return this.#core.metrics.checked('api_token', this.#verify(authorizationHeader, address));
+  }
+
+  async #verify(authorizationHeader: string | undefined, address: string): Promise<ApiCaller> {
     const check = readToken(authorizationHeader);
     const key = `${check.id}${check.hash}`;
     const now = performance.now();

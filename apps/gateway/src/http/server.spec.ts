@@ -31,7 +31,7 @@ async function start(env: NodeJS.ProcessEnv = {}): Promise<number> {
     ...env,
   });
   metrics = new Metrics('gateway');
-  const gatewayMetrics = new GatewayMetrics(metrics, () => 0);
+  const gatewayMetrics = new GatewayMetrics(metrics, () => 0, 0);
   const addresses = new AddressGate({ config, metrics: gatewayMetrics, logger });
   const service = { logger, tracing: undefined, shutdown: { signal: new AbortController().signal } };
   const server = createAdapter({ addresses, config, metrics: gatewayMetrics, service }).getInstance();

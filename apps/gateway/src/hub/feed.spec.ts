@@ -2,6 +2,7 @@ import { PassThrough } from 'node:stream';
 import { describe, expect, it } from '@jest/globals';
 import type { BusEvent, EphemeralEvent } from '@posthorn/bus';
 import type { Bus } from '@posthorn/bus/platform';
+import { Peak, Tally } from '@posthorn/service';
 import { Feed, type FeedEvent } from './feed.js';
 import { Outbox } from './outbox.js';
 import { Past } from './past.js';
@@ -19,7 +20,14 @@ function connection(turn: Turn, limit = 1_000) {
     return write(chunk);
   }) as typeof stream.write;
   const state = { overflowed: 0 };
-  const outbox = new Outbox({ turn, stream, limit, overflow: () => state.overflowed++ });
+  const outbox = new Outbox({
+    turn,
+    stream,
+    limit,
+    sent: new Tally(),
+    buffered: new Peak(),
+    overflow: () => state.overflowed++,
+  });
   return { outbox, writes, stream, state };
 }
 
@@ -35,7 +43,7 @@ const loud = { key: 'loud', encode: (e: FeedEvent) => Buffer.from(`${numberOf(e)
 function feedOf(turn: Turn, empty = () => {}): Feed {
   const budget = new WindowBudget();
   const past = new Past({ bus: {} as Bus, audience: 'acme', filter: PATH, budget, pageRead() {} });
-  const feed = new Feed({ key: PATH, filter: PATH, turn, budget, past, empty });
+  const feed = new Feed({ key: PATH, filter: PATH, turn, budget, past, delivered: new Tally(), empty });
   feed.window.open(at(0));
   return feed;
 }
@@ -294,7 +302,7 @@ describe('Turn', () => {
 
   it('gathers events after a flush that took long, as long as that joins any', async () => {
     let now = 0;
-    const turn = new Turn(() => now);
+    const turn = new Turn({ now: () => now });
     const flushes: number[] = [];
     const flush = () => {
       flushes.push(now);
@@ -324,7 +332,7 @@ describe('Turn', () => {
 
   it('gives long work in microtasks a breath, and short work none', async () => {
     let now = 0;
-    const turn = new Turn(() => now);
+    const turn = new Turn({ now: () => now });
     expect(turn.breath()).toBeUndefined();
     now = 7;
     expect(turn.breath()).toBeUndefined();

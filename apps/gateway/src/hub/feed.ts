@@ -2,6 +2,7 @@
 import type { BusEvent, EphemeralEvent } from '@posthorn/bus';
 import type { LiveSubscription } from '@posthorn/bus/platform';
 import { type Cursor, hasWildcard, isBeyond, type Position } from '@posthorn/contracts';
+import type { Tally } from '@posthorn/service';
 import type { Sink } from './outbox.js';
 import type { Past } from './past.js';
 import type { Flushable, Turn } from './turn.js';
@@ -48,6 +49,8 @@ export interface FeedOptions {
   readonly turn: Turn;
   readonly budget: WindowBudget;
   readonly past: Past;
+  /** Counts events handed to connections, one for each that gets it. */
+  readonly delivered: Tally;
   /** Called when the last listener has left. */
   readonly empty: () => void;
 }
@@ -58,6 +61,7 @@ export class Feed {
   readonly window: Window;
   readonly past: Past;
   readonly #turn: Turn;
+  readonly #delivered: Tally;
   readonly #groups = new Map<string, Group>();
   readonly #watchers = new Set<WatcherListener>();
   readonly #waiters = new Set<Waiter>();
@@ -68,12 +72,13 @@ export class Feed {
   live!: LiveSubscription;
   ephemeral: { close(): void } | undefined;
 
-  constructor({ key, filter, turn, budget, past, empty }: FeedOptions) {
+  constructor({ key, filter, turn, budget, past, delivered, empty }: FeedOptions) {
     this.key = key;
     this.filter = filter;
     this.window = new Window(filter, budget);
     this.past = past;
     this.#turn = turn;
+    this.#delivered = delivered;
     this.#empty = empty;
   }
 
@@ -83,6 +88,7 @@ export class Feed {
     for (const group of this.#groups.values()) group.take(event);
     for (const watcher of this.#watchers) watcher.take(event);
     for (const waiter of this.#waiters) waiter.wake();
+    this.#turn.handedOver(event.time);
   }
 
   /** Whether all of its events are one topic's, and so in the order of the stream. */
@@ -135,6 +141,7 @@ export class Feed {
     for (const group of this.#groups.values()) group.takeEphemeral(event);
     for (const watcher of this.#watchers) watcher.takeEphemeral(event);
     for (const waiter of this.#waiters) waiter.wakeWith(event);
+    this.#turn.handedOver(event.time);
   }
 
   /** Ends it. */
@@ -149,7 +156,7 @@ export class Feed {
   join(outbox: Sink, encoding: Encoding): Listener {
     let group = this.#groups.get(encoding.key);
     if (!group) {
-      group = new Group(this.#turn, this.window, encoding);
+      group = new Group(this.#turn, this.window, encoding, this.#delivered);
       this.#groups.set(encoding.key, group);
     }
     return group.join(outbox, () => {
@@ -184,6 +191,7 @@ class Group {
   readonly #turn: Turn;
   readonly #window: Window;
   readonly #encoding: Encoding;
+  readonly #delivered: Tally;
   readonly #rows: Row[] = [];
   readonly #newcomers = new Set<Newcomer>();
   /** The row of everybody who is a member. */
@@ -191,10 +199,11 @@ class Group {
   /** Everybody who joined, whether started or not. */
   #joined = 0;
 
-  constructor(turn: Turn, window: Window, encoding: Encoding) {
+  constructor(turn: Turn, window: Window, encoding: Encoding, delivered: Tally) {
     this.#turn = turn;
     this.#window = window;
     this.#encoding = encoding;
+    this.#delivered = delivered;
   }
 
   get isEmpty(): boolean {
@@ -216,7 +225,7 @@ class Group {
 
   takeEphemeral(event: EphemeralEvent): void {
     const bytes = this.#encoding.encode(event);
-    for (const { outbox } of this.#newcomers) outbox.send(bytes);
+    for (const { outbox } of this.#newcomers) this.#send(outbox, bytes);
     this.#add(bytes);
   }
 
@@ -224,7 +233,7 @@ class Group {
     let newcomer: Newcomer | undefined;
     this.#joined++;
     return {
-      deliver: (event) => outbox.send(this.#encoding.encode(event)),
+      deliver: (event) => this.#send(outbox, this.#encoding.encode(event)),
       start: (since) => {
         if (!this.#window.covers(since)) return false;
         const due = this.#window.after(since);
@@ -233,7 +242,7 @@ class Group {
           this.#newcomers.add(newcomer);
         } else {
           this.#admit(outbox);
-          for (const event of due) outbox.send(this.#encoding.encode(event));
+          for (const event of due) this.#send(outbox, this.#encoding.encode(event));
         }
         return true;
       },
@@ -247,6 +256,11 @@ class Group {
     };
   }
 
+  #send(outbox: Sink, bytes: Uint8Array): void {
+    this.#delivered.inc();
+    outbox.send(bytes);
+  }
+
   #add(bytes: Uint8Array): void {
     for (const row of this.#rows) row.add(bytes);
   }
@@ -254,7 +268,7 @@ class Group {
   #admit(outbox: Sink): void {
     let row = this.#rows.at(-1);
     if (!row || row.isFull) {
-      row = new Row(this.#turn);
+      row = new Row(this.#turn, this.#delivered);
       this.#rows.push(row);
     }
     row.admit(outbox);
@@ -276,11 +290,13 @@ const MAX_ROW = 4_096;
 /** Members of a group, who get a turn's events joined once. */
 class Row implements Flushable {
   readonly #turn: Turn;
+  readonly #delivered: Tally;
   readonly #members = new Set<Sink>();
   #batch: Uint8Array[] = [];
 
-  constructor(turn: Turn) {
+  constructor(turn: Turn, delivered: Tally) {
     this.#turn = turn;
+    this.#delivered = delivered;
   }
 
   get isEmpty(): boolean {
@@ -310,6 +326,7 @@ class Row implements Flushable {
 
   flush(): void {
     if (this.#batch.length === 0) return;
+    this.#delivered.inc(this.#batch.length * this.#members.size);
     const bytes = this.#batch.length === 1 ? this.#batch[0]! : Buffer.concat(this.#batch);
     this.#batch = [];
     for (const member of this.#members) member.send(bytes);

@@ -10,6 +10,7 @@ import {
   STREAMS,
   type StreamRecord,
 } from '@posthorn/contracts';
+import { Tally } from '@posthorn/service';
 import { Collected, draftOf, eventually, prepareBus, type ServedBus, startBus } from '@posthorn/testing';
 import type { FeedEvent } from './feed.js';
 import type { Follow, FollowStart } from './follow.js';
@@ -46,6 +47,7 @@ class Side {
     this.hub = new Hub({
       bus: { history, live, ephemeral, horizon } as Bus,
       turn: new Turn(),
+      delivered: new Tally(),
       retention: () => undefined,
       resumed() {},
       pageRead() {},

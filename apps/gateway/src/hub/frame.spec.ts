@@ -45,6 +45,7 @@ function event(message: object, id = 'e1'): BusEvent {
     bytes: Buffer.from(JSON.stringify(message)),
     message: message as Record<string, unknown>,
     traceparent: undefined,
+    time: undefined,
   };
 }
 

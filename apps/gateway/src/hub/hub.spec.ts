@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { type Cursor, parseCursor, STREAMS } from '@posthorn/contracts';
+import { Tally } from '@posthorn/service';
 import { Collected, draftOf, eventually, prepareBus, type ServedBus, startBus } from '@posthorn/testing';
 import type { FeedEvent } from './feed.js';
 import { Hub } from './hub.js';
@@ -20,6 +21,7 @@ beforeEach(async () => {
   hub = new Hub({
     bus: served.bus,
     turn: new Turn(),
+    delivered: new Tally(),
     retention: () => undefined,
     resumed() {},
     pageRead: () => pages++,

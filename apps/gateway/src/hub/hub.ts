@@ -5,6 +5,7 @@
 import type { BusEvent } from '@posthorn/bus';
 import type { Bus } from '@posthorn/bus/platform';
 import type { Cursor, Position, ProblemError, Topic, Tracer } from '@posthorn/contracts';
+import type { Tally } from '@posthorn/service';
 import { type Beginning, CatchUp, Readings, type ResumeOutcome } from './catch-up.js';
 import { Deliveries } from './deliveries.js';
 import { type Encoding, Feed, type Listener, type Watcher } from './feed.js';
@@ -78,6 +79,8 @@ export interface HubOptions {
   readonly retention: (audience: string, filter: string) => number | undefined;
   /** Counts resumptions of filters. */
   readonly resumed: (outcome: ResumeOutcome) => void;
+  /** Counts events of single topics handed to connections; who watches counts by himself. */
+  readonly delivered: Tally;
   /** Counts pages that polls have read from the store. */
   readonly pageRead: () => void;
   /** Records what goes out of events whose publishers are traced. */
@@ -94,6 +97,7 @@ export class Hub {
   readonly #retention: HubOptions['retention'];
   readonly #resumed: HubOptions['resumed'];
   readonly #pageRead: HubOptions['pageRead'];
+  readonly #delivered: Tally;
   readonly #deliveries: Deliveries | undefined;
   readonly #feeds = new Map<string, Feed>();
   readonly #budget = new WindowBudget();
@@ -101,12 +105,13 @@ export class Hub {
   readonly #lingering = new Lingering();
   #sweeper: NodeJS.Timeout | undefined;
 
-  constructor({ bus, turn, retention, resumed, pageRead, tracer }: HubOptions) {
+  constructor({ bus, turn, retention, resumed, delivered, pageRead, tracer }: HubOptions) {
     this.turn = turn;
     this.#bus = bus;
     this.#retention = retention;
     this.#resumed = resumed;
     this.#pageRead = pageRead;
+    this.#delivered = delivered;
     this.#deliveries = tracer && new Deliveries(tracer, turn);
   }
 
@@ -206,6 +211,7 @@ export class Hub {
       turn: this.turn,
       budget,
       past: new Past({ bus: this.#bus, audience, filter, budget, pageRead: this.#pageRead }),
+      delivered: this.#delivered,
       empty: () => {
         if (!this.#lingering.has(feed)) this.#end(feed);
       },

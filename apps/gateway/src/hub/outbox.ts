@@ -1,5 +1,6 @@
 /** What waits to be written to one connection. Bounded: a peer that does not read is given up. */
 import type { Writable } from 'node:stream';
+import type { Peak, Tally } from '@posthorn/service';
 import type { Flushable, Turn } from './turn.js';
 
 export interface OutboxOptions {
@@ -8,6 +9,10 @@ export interface OutboxOptions {
   readonly stream: Writable;
   /** Bytes that may wait in the stream. */
   readonly limit: number;
+  /** Counts bytes written. */
+  readonly sent: Tally;
+  /** Sees how much waits in the stream. */
+  readonly buffered: Peak;
   /** Called once when the limit is passed; nothing is written afterwards. */
   readonly overflow: () => void;
 }
@@ -60,16 +65,20 @@ export class Outbox implements Flushable {
     const first = this.#first;
     if (!first) return;
     const more = this.#more;
+    const queued = this.#queued;
     this.#first = undefined;
     if (more.length > 0) this.#more = [];
     this.#queued = 0;
-    const { stream, limit, overflow } = this.#options;
+    const { stream, limit, sent, buffered, overflow } = this.#options;
     if (this.#closed || stream.destroyed || !stream.writable) return;
-    if (stream.writableLength > limit) {
+    const waiting = stream.writableLength;
+    buffered.see(waiting);
+    if (waiting > limit) {
       this.#end();
       overflow();
       return;
     }
+    sent.inc(queued);
     if (more.length === 0) {
       stream.write(first);
     } else {

@@ -23,8 +23,19 @@ const MOST_GATHERED = 5;
 /** Of so many flushes in a row for which nothing was joined, only the first two are waited after. */
 const FUTILE = 16;
 
+export interface TurnOptions {
+  /** Milliseconds, monotonic. */
+  readonly now?: () => number;
+  /**
+   * Told of each time that all was written which had come until then: when the first event in it was published, as
+   * its copy says.
+   */
+  readonly written?: (published: string) => void;
+}
+
 export class Turn {
   readonly #now: () => number;
+  readonly #written: (published: string) => void;
   #batches: Flushable[] = [];
   #outboxes: Flushable[] = [];
   /** Outboxes that are being flushed, slice by slice. */
@@ -35,12 +46,15 @@ export class Turn {
   #gatherUntil = 0;
   /** Flushes since an event last joined a batch. */
   #futile = 0;
+  /** When the first event was published that is gathered now, and that of what is being written. */
+  #gathered: string | undefined;
+  #onItsWay: string | undefined;
   /** When this turn's work in microtasks began. */
   #since: number | undefined;
 
-  /** @param now milliseconds, monotonic */
-  constructor(now: () => number = () => performance.now()) {
+  constructor({ now = () => performance.now(), written = () => {} }: TurnOptions = {}) {
     this.#now = now;
+    this.#written = written;
   }
 
   /** Flushes a topic's batch at the end of this turn, before any outbox. */
@@ -52,6 +66,11 @@ export class Turn {
   /** Says that an event has joined a batch. */
   joined(): void {
     this.#futile = 0;
+  }
+
+  /** Says that an event was handed to all whom it concerns. Where that was nobody, nothing is to be flushed. */
+  handedOver(published: string | undefined): void {
+    if (this.#scheduled) this.#gathered ??= published;
   }
 
   /** Flushes a connection's outbox at the end of this turn. */
@@ -95,9 +114,15 @@ export class Turn {
       if (this.#batches.length === 0) {
         this.#writing = this.#outboxes;
         this.#outboxes = [];
+        this.#onItsWay = this.#gathered;
+        this.#gathered = undefined;
       }
     }
     this.#writing = this.#flush(this.#writing, PER_LOOK, end);
+    if (this.#onItsWay !== undefined && this.#writing.length === 0) {
+      this.#written(this.#onItsWay);
+      this.#onItsWay = undefined;
+    }
     this.#scheduled = false;
     const now = this.#now();
     this.#flushed += now - begin;
@@ -107,6 +132,7 @@ export class Turn {
       this.#flushed = 0;
     }
     if (this.#writing.length + this.#batches.length + this.#outboxes.length > 0) this.#schedule();
+    else this.#gathered = undefined;
   }
 
   /** Flushes until the end of the slice, and returns what is left. */

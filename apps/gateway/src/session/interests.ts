@@ -24,6 +24,7 @@ import {
   type Target,
   type Topic,
 } from '@posthorn/contracts';
+import type { Level, Tally } from '@posthorn/service';
 import type { Beginning } from '../hub/catch-up.js';
 import type { FeedEvent, Watcher } from '../hub/feed.js';
 import type { Hub, HubSubscription, Subscriber } from '../hub/hub.js';
@@ -37,6 +38,10 @@ export interface InterestsOptions {
   readonly bus: Pick<Bus, 'horizon' | 'isEphemeral'>;
   /** Subscriptions that the connection may have. */
   readonly limit: number;
+  /** Counts the subscriptions of all connections. */
+  readonly subscriptions: Level;
+  /** Counts events that are handed over one by one. */
+  readonly delivered: Tally;
   readonly outbox: Sink;
   readonly dialect: Dialect;
   /** Whose connection it is, now: a renewed token may say otherwise than the first. */
@@ -54,12 +59,13 @@ const PATIENCE = 1_000;
 
 export class Interests {
   readonly #options: InterestsOptions;
-  readonly #subscriptions = new Subscriptions();
+  readonly #subscriptions: Subscriptions;
   #broadcast: Subscription | undefined;
   #closed = false;
 
   constructor(options: InterestsOptions) {
     this.#options = options;
+    this.#subscriptions = new Subscriptions(options.subscriptions);
   }
 
   /**
@@ -226,8 +232,11 @@ export class Interests {
 
   /** Delivers what a pattern takes, as far as the principal may receive it. Broadcasts come anyway. */
   #watcher(pattern: Subscription): Watcher {
-    const { outbox, dialect } = this.#options;
-    const deliver = (event: FeedEvent) => outbox.send(dialect.messages(event.topic.name).encode(event));
+    const { outbox, dialect, delivered } = this.#options;
+    const deliver = (event: FeedEvent) => {
+      delivered.inc();
+      outbox.send(dialect.messages(event.topic.name).encode(event));
+    };
     return (event) => {
       if (event.path === BROADCAST_TOPIC.path || !this.#mayReceive(event.topic)) return;
       this.#subscriptions.pass(event, pattern, deliver);
@@ -245,7 +254,7 @@ export class Interests {
   }
 
   #resumeBroadcasts(name: string, since: Cursor): Subscription {
-    const { hub, outbox, principal, broken, dialect } = this.#options;
+    const { hub, outbox, principal, broken, dialect, delivered } = this.#options;
     const current = this.#broadcast;
     if (current instanceof ResumedBroadcasts && !current.hub?.caughtUp) {
       // Unsubscribed by name in the middle of history: that goes on, and what it has not come to was not heard.
@@ -259,7 +268,9 @@ export class Interests {
     });
     this.#subscriptions.add(resumed);
     const watcher: Watcher = (event) => {
-      if (!resumed.wasHeard(event)) outbox.send(dialect.broadcasts.encode(event));
+      if (resumed.wasHeard(event)) return;
+      delivered.inc();
+      outbox.send(dialect.broadcasts.encode(event));
     };
     const subscriber: Subscriber = { outbox, since, broken };
     resumed.hub = hub.watch(principal().audience, [BROADCAST_TOPIC.path], watcher, subscriber);

@@ -89,7 +89,7 @@ export class Session {
     dialect: Dialect,
     closed: (session: Session) => void,
   ) {
-    const { bus, config, hub, wheel } = parts;
+    const { bus, config, hub, metrics, wheel } = parts;
     this.#parts = parts;
     this.#carrier = carrier;
     this.#principal = principal;
@@ -101,12 +101,16 @@ export class Session {
       turn: hub.turn,
       stream: carrier.stream,
       limit: config.sendBuffer,
+      sent: metrics.bytesOut,
+      buffered: metrics.buffered,
       overflow: () => this.end('slowConsumer'),
     });
     this.#interests = new Interests({
       hub,
       bus,
       limit: config.subscriptionLimit,
+      subscriptions: metrics.subscriptions,
+      delivered: metrics.deliveries.session,
       outbox: this.#outbox,
       dialect,
       principal: () => this.#principal,
@@ -191,7 +195,9 @@ export class Session {
   #receive(data: Buffer, isBinary: boolean): void {
     if (this.#ended) return;
     this.#heard();
-    this.#parts.metrics.framesIn.inc();
+    const { metrics } = this.#parts;
+    metrics.framesIn.inc();
+    metrics.bytesIn.inc(data.length);
     const frame = this.#dialect.read(data, isBinary);
     if (frame) this.#inbound.push(frame);
   }

@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import type { BusEvent } from '@posthorn/bus';
 import { type Cursor, parsePattern, parseTopic, type Target } from '@posthorn/contracts';
+import { Level } from '@posthorn/service';
 import { Subscription, Subscriptions } from './subscriptions.js';
 
 const at = (sequence: number) => ({ epoch: 'e', sequence });
@@ -8,7 +9,7 @@ const from = (sequence: number) => ({ position: at(sequence), recovered: true })
 
 /** A connection's subscriptions, and what each of them delivers of the events that all of them hear. */
 function connection() {
-  const all = new Subscriptions();
+  const all = new Subscriptions(new Level());
   const delivered: string[] = [];
   const patterns: Subscription[] = [];
   return {

@@ -11,6 +11,7 @@ import {
   type Pattern,
   type Target,
 } from '@posthorn/contracts';
+import type { Level } from '@posthorn/service';
 import type { Beginning } from '../hub/catch-up.js';
 import type { FeedEvent } from '../hub/feed.js';
 import type { HubSubscription } from '../hub/hub.js';
@@ -90,6 +91,12 @@ export class Subscription {
 export class Subscriptions {
   /** By identity, in the order of subscribing. */
   readonly #all = new Map<string, Subscription>();
+  readonly #open: Level;
+
+  /** @param open counts them, together with those of others */
+  constructor(open: Level) {
+    this.#open = open;
+  }
 
   get size(): number {
     return this.#all.size;
@@ -104,7 +111,9 @@ export class Subscriptions {
   }
 
   add(subscription: Subscription): void {
+    const before = this.#all.size;
     this.#all.set(identityOf(subscription.target), subscription);
+    this.#open.inc(this.#all.size - before);
   }
 
   /**
@@ -116,12 +125,14 @@ export class Subscriptions {
     if (this.#all.get(identity) !== subscription) return [];
     const relying = subscription.relying.filter((pattern) => this.get(pattern.target) === pattern);
     this.#all.delete(identity);
+    this.#open.dec();
     subscription.close();
     return relying;
   }
 
   clear(): void {
     for (const subscription of this.#all.values()) subscription.end();
+    this.#open.dec(this.#all.size);
     this.#all.clear();
   }
 

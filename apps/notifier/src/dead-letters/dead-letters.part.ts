@@ -19,14 +19,9 @@ export interface DeadLettersPart extends Part {
 }
 
 /** Dead letters: listed, redriven and deleted by admins, and redriven by themselves once what they wait for is there. */
-export function openDeadLetters({ service, config, nats, bus, source }: Parts): DeadLettersPart {
-  const { logger, metrics, shutdown } = service;
-  const waiting = metrics.gauge('dead_letters_waiting', 'Dead letters that nobody has redriven or deleted');
-  const lag = metrics.gauge('dead_letters_unlisted', 'Dead letters on the bus that are not in the list yet');
-  const redriven = metrics.counter(
-    'dead_letters_redriven_total',
-    'Dead letters given to their consumers again',
-  );
+export function openDeadLetters({ service, config, nats, bus, source, metrics }: Parts): DeadLettersPart {
+  const { logger, shutdown } = service;
+  const { waiting, unlisted, redriven } = metrics.letters;
   const store = new LetterStore(source);
   const failing = onceUntil(logger, {
     begins: 'dead letters cannot be redriven',
@@ -45,7 +40,7 @@ export function openDeadLetters({ service, config, nats, bus, source }: Parts): 
     run: async () => {
       await redriver.run();
       waiting.set(await store.waiting());
-      lag.set(await projection.lag());
+      unlisted.set(await projection.lag());
       await store.purgeSome();
     },
     report: (error) => {

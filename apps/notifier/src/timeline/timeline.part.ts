@@ -32,14 +32,14 @@ export async function startTimeline(parts: Parts): Promise<void> {
     handleEvents(parts, {
       consumer: consumerName('activitystreams-activity', config.instance),
       check: 'activities',
-      backlog: metrics.backlogs.activities,
+      kind: 'activities',
       controllers: [ActivityEvents],
       providers,
     }),
     handleEvents(parts, {
       consumer: consumerName('activitystreams-join', config.instance),
       check: 'joins',
-      backlog: metrics.backlogs.joins,
+      kind: 'joins',
       controllers: [JoinEvents],
       providers,
     }),

@@ -344,7 +344,8 @@ describe('timelines', () => {
     await settled();
     database.cut();
     for (let n = 1; n <= 20; n++) await publish(post(['tom'], { n }));
-    const held = /^posthorn_notifier_events_total\{outcome="held",app="notifier"\} [1-9]/m;
+    const held =
+      /^posthorn_notifier_events_total\{consumer="activities",outcome="held",app="notifier"\} [1-9]/m;
     await eventually(async () => held.test((await linked.metrics.exposition()).body));
     database.restore();
     await settled();

@@ -48,15 +48,13 @@ export class TimelineWriter {
     { storedAt }: Delivery,
     activity: Activity,
   ): Promise<void> {
-    const { expiry, metrics } = this.#options;
-    if (activity.targets.length > 0 && !expiry.isExpired(storedAt)) {
+    if (activity.targets.length > 0 && !this.#options.expiry.isExpired(storedAt)) {
       const happening: Happening = { ...activity, audience, eventId: eventKey(id), ordinal: storedAt };
       await new Promise<void>((resolve, reject) => {
         this.#queue.push({ happening, resolve, reject });
         if (!this.#running) void this.#run();
       });
     }
-    metrics.handled.inc();
   }
 
   async #run(): Promise<void> {

@@ -20,7 +20,7 @@ export async function startWorker(parts: Parts): Promise<void> {
   await handleEvents(parts, {
     consumer: consumerName('notifier', config.instance),
     check: 'consumer',
-    backlog: metrics.backlogs.notifications,
+    kind: 'notifications',
     controllers: [Events],
     providers: [{ provide: Writer, useValue: writer }],
   });

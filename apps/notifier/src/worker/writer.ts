@@ -198,12 +198,8 @@ export class Writer {
       return;
     }
     for (const job of stored.keys()) {
-      if (failures.has(job)) {
-        job.reject(failures.get(job));
-      } else {
-        this.#options.metrics.handled.inc();
-        job.resolve();
-      }
+      if (failures.has(job)) job.reject(failures.get(job));
+      else job.resolve();
     }
   }
 

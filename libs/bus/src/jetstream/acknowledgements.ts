@@ -43,6 +43,7 @@ export class Acknowledgements {
   readonly #nc: NatsConnection;
   readonly #inFlight: InFlight;
   readonly #timeout: number;
+  readonly #acknowledged: (seconds: number) => void;
   readonly #prefix: string;
   /** In the order of publishing, which is that of their ends. */
   readonly #waiting = new Map<string, Waiting>();
@@ -50,11 +51,20 @@ export class Acknowledgements {
   #last = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  /** @param timeout how long an acknowledgement may take, in milliseconds */
-  constructor(nc: NatsConnection, inFlight: InFlight, timeout: number) {
+  /**
+   * @param timeout how long an acknowledgement may take, in milliseconds
+   * @param acknowledged told of each how long it took
+   */
+  constructor(
+    nc: NatsConnection,
+    inFlight: InFlight,
+    timeout: number,
+    acknowledged: (seconds: number) => void,
+  ) {
     this.#nc = nc;
     this.#inFlight = inFlight;
     this.#timeout = timeout;
+    this.#acknowledged = acknowledged;
     this.#prefix = `${createInbox((nc as NatsConnectionImpl).options.inboxPrefix)}.`;
     inFlight.onLost((error) => this.#rejectAll(error));
     void this.#follow();
@@ -93,6 +103,7 @@ export class Acknowledgements {
     this.#waiting.delete(token);
     try {
       waiting.resolve(readAck(msg));
+      this.#acknowledged((performance.now() - waiting.until + this.#timeout) / 1_000);
     } catch (error) {
       waiting.reject(error as Error);
     }

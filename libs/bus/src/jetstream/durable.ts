@@ -36,7 +36,7 @@ import {
   storeDeadLetter,
 } from '../dead-letters.js';
 import type { BusEvent, BusObserver, DurableHandler, DurableOptions, DurableSubscription } from '../port.js';
-import { DONE, holdDelay, PermanentFailure, type Settlement, settleFailure } from '../settlement.js';
+import { DONE, holdDelay, PermanentFailure, type Settlement, SKIPPED, settleFailure } from '../settlement.js';
 import { attributesOf, nameOf } from '../tracing.js';
 import type { Epochs } from './epochs.js';
 import { isEventId } from './event-id.js';
@@ -298,15 +298,17 @@ class DurableConsumer implements DurableSubscription {
 
   async #handle(incoming: Incoming): Promise<void> {
     const { observer } = this.#parts;
+    const { name } = this.#options;
     let settlement = await this.#try(incoming);
     // Held here and not given back: each delivery counts as a try, and an outage must not use them up.
     for (let times = 0; settlement.kind === 'hold' && !this.#isClosing; times++) {
-      observer.settled('hold');
+      observer.settled('hold', name);
       await this.#pause(holdDelay(times, this.#options.backoff));
       if (!this.#isClosing) settlement = await this.#try(incoming);
     }
     await this.#settle(incoming, settlement);
-    observer.settled(settlement.kind);
+    if (settlement.kind === 'dead') observer.settled('dead', name, settlement.code);
+    else observer.settled(settlement === SKIPPED ? 'skip' : settlement.kind, name);
   }
 
   async #try({ message, place, redriven }: Incoming): Promise<Settlement> {
@@ -323,7 +325,7 @@ class DurableConsumer implements DurableSubscription {
       if (!source || !filters.some((filter) => matchesFilter(filter, source.path))) {
         // Skipped as others are, what somebody asked for once more would be lost without a word.
         if (redriven) throw new PermanentFailure('topic_unhandled', 'The consumer does not handle the topic');
-        return DONE;
+        return SKIPPED;
       }
       const position = { epoch: this.#epochOf(place), sequence: place.sequence };
       const event = reader.read(source, position, headersOf(message), message.data);

@@ -64,7 +64,7 @@ interface Named {
 }
 
 /** What is common to all events, checked. */
-type Content = Pick<EphemeralEvent, 'topic' | 'kind' | 'message' | 'traceparent'> & {
+type Content = Pick<EphemeralEvent, 'topic' | 'kind' | 'message' | 'traceparent' | 'time'> & {
   /** Undefined where its publisher gave none. */
   readonly id: string | undefined;
 };
@@ -90,8 +90,8 @@ export class EventReader {
   ): BusEvent | Rejection {
     const content = this.#check(audience, path, headers, bytes);
     if (isRejection(content)) return content;
-    const { topic, kind, message, traceparent, id = formatPosition(position) } = content;
-    return { audience, scope, instance, path, topic, id, position, kind, bytes, message, traceparent };
+    const { topic, kind, message, traceparent, time, id = formatPosition(position) } = content;
+    return { audience, scope, instance, path, topic, id, position, kind, bytes, message, traceparent, time };
   }
 
   /** @param place whose it is, and on which topic */
@@ -103,8 +103,8 @@ export class EventReader {
     if (!this.#topics.isEphemeral(audience, path)) return { reason: 'not_ephemeral' };
     const content = this.#check(audience, path, headers, bytes);
     if (isRejection(content)) return content;
-    const { topic, kind, message, traceparent, id = newEventId() } = content;
-    return { audience, path, topic, id, kind, bytes, message, traceparent };
+    const { topic, kind, message, traceparent, time, id = newEventId() } = content;
+    return { audience, path, topic, id, kind, bytes, message, traceparent, time };
   }
 
   #check(
@@ -119,7 +119,9 @@ export class EventReader {
     if (typeof message === 'string') return { reason: message };
     const findings = this.#topics.check(topic, audience, message);
     if (findings.length > 0) return { reason: 'schema', findings };
-    if (!headers) return { topic, message, id: undefined, kind: undefined, traceparent: undefined };
+    if (!headers) {
+      return { topic, message, id: undefined, kind: undefined, traceparent: undefined, time: undefined };
+    }
     const id = lastOf(headers, HEADER.id);
     return {
       topic,
@@ -127,6 +129,7 @@ export class EventReader {
       id: isEventId(id) ? id : undefined,
       kind: lastOf(headers, HEADER.kind) === 'broadcast' ? 'broadcast' : undefined,
       traceparent: lastOf(headers, HEADER.traceparent) || undefined,
+      time: lastOf(headers, HEADER.timestamp) || lastOf(headers, HEADER.time) || undefined,
     };
   }
 

@@ -53,6 +53,6 @@ export function eventsIn(
     observer.dropped(event.reason);
     return [];
   }
-  observer.delivered(source.scope);
+  observer.replayed(source.scope);
   return [event];
 }

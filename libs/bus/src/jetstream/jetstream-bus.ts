@@ -113,7 +113,9 @@ export class JetStreamBus implements Bus {
     const watched = { nc, epochs: this.#epochs, horizons: this.#horizons, log: this.#log };
     this.#watch = new Watch(watched, checkInterval);
     this.#publisher = new Publisher({
-      acknowledgements: new Acknowledgements(nc, this.#inFlight, ackTimeout),
+      acknowledgements: new Acknowledgements(nc, this.#inFlight, ackTimeout, (seconds) =>
+        this.#observer.acknowledged(seconds),
+      ),
       jsm,
       sender: new EphemeralSender(nc, this.#inFlight),
       topics: this.topics,
@@ -237,9 +239,13 @@ export class JetStreamBus implements Bus {
 const SILENT: BusObserver = {
   published() {},
   refused() {},
+  acknowledged() {},
   delivered() {},
+  replayed() {},
   dropped() {},
   gap() {},
   repaired() {},
+  repairing() {},
+  unanswered() {},
   settled() {},
 };

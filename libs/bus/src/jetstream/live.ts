@@ -258,6 +258,8 @@ class Live implements LiveSubscription, Watched {
 
   /** Reads what is missing, event by event, until nothing is. Ends with the subscription or its epoch. */
   async #readMissing(path: string, lane: Lane<Content>, grace: number): Promise<void> {
+    const { observer } = this.#parts;
+    observer.repairing(1);
     await pause(grace);
     const wanted = () => !this.#closed && this.#lanes.get(path) === lane;
     while (wanted() && lane.behind) {
@@ -267,6 +269,7 @@ class Live implements LiveSubscription, Watched {
         stored = await nextStored(this.#parts, this.scope, this.#storedPrefix + path, this.#completeOn(lane));
       } catch (error) {
         // NATS or the stream's leader is away: nothing later goes out before it has said what is missing.
+        observer.unanswered();
         for (const tell of this.#unanswered) tell(error);
         await pause(PAUSE);
         continue;
@@ -274,7 +277,7 @@ class Live implements LiveSubscription, Watched {
       // What was missing may have come while the leader was asked.
       if (!wanted() || lane.last !== last) continue;
       if (lane.learn(stored?.seq ?? null) && stored) {
-        this.#parts.observer.repaired();
+        observer.repaired();
         const content = { headers: storedHeaders(stored), data: stored.data };
         this.#count(this.#deliver(path, stored.seq, content));
       }
@@ -282,6 +285,7 @@ class Live implements LiveSubscription, Watched {
     }
     // In the very step that saw the end: who finds more missing from now on begins another.
     this.#repairs.delete(lane);
+    observer.repairing(-1);
   }
 
   /** Up to where a lane is complete. The further on, the less the leader has to search. */

@@ -41,7 +41,9 @@ export class BusController {
     await this.core.bus.topics.audience(principal.audience);
     const { channels, since } = requestOf(body, principal);
     const answer = await this.polls.next(principal, { filters: [...channels.keys()], since }, request.raw);
-    this.core.metrics.pollAnswers[answer.event ? 'message' : 'nothing'].inc();
+    const { pollAnswers, deliveries } = this.core.metrics;
+    pollAnswers[answer.event ? 'message' : 'nothing'].inc();
+    if (answer.event) deliveries.poll.inc();
     return answerOf(answer, channels);
   }
 }

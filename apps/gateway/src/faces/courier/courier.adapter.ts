@@ -93,7 +93,7 @@ export class CourierAdapter extends AbstractWsAdapter {
     }
     const key = keyOf(request, query);
     if (!key) throw new ProblemError('unauthorized', 'A key from GET /v1/sign is required');
-    const principal = await core.keys.open(key, 'socket');
+    const principal = await core.metrics.checked('socket_key', core.keys.open(key, 'socket'));
     if (core.revocations.isRevoked(principal)) {
       throw new ProblemError('unauthorized', 'The token was revoked');
     }

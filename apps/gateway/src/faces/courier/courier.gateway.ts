@@ -24,7 +24,7 @@ export class CourierGateway implements OnGatewayConnection {
     this.#parts ??= this.#assemble();
     const dialect = dialectOf(this.#core.config, socket.protocol);
     const { metrics, service } = this.#core;
-    const { connections } = metrics;
+    const { connections, opened } = metrics;
     const { logger } = service;
     const { audience } = principal;
     const session = new Session(
@@ -39,6 +39,7 @@ export class CourierGateway implements OnGatewayConnection {
       },
     );
     connections.inc();
+    opened.socket.inc();
     logger.debug({ connection: session.id, audience }, 'socket opened');
     this.#sessions.add(session);
     void session.open();

@@ -42,13 +42,15 @@ export class EventStream implements Reader {
 
   constructor(options: EventStreamOptions) {
     const { core, principal, interest, since, answer } = options;
-    const { hub, config } = core;
+    const { hub, config, metrics } = core;
     this.#options = options;
     this.principal = principal;
     this.#outbox = new Outbox({
       turn: hub.turn,
       stream: answer.stream,
       limit: config.sendBuffer,
+      sent: metrics.bytesOut,
+      buffered: metrics.buffered,
       overflow: () => this.end('slowConsumer'),
     });
     answer.watch(() => this.#gone());
@@ -72,6 +74,7 @@ export class EventStream implements Reader {
     const { core, answer, voice, principal } = this.#options;
     this.#opened = true;
     core.metrics.streams.inc();
+    core.metrics.opened.event_stream.inc();
     answer.begin(headers);
     this.#place = place;
     const retry = retryLine(RETRY.least + Math.random() * (RETRY.most - RETRY.least));
@@ -89,7 +92,9 @@ export class EventStream implements Reader {
   take(event: FeedEvent, place: string | undefined): void {
     const bytes = this.#options.voice.event(event, place, this.#place);
     if (place !== undefined) this.#place = place;
-    if (bytes) this.#outbox.send(bytes);
+    if (!bytes) return;
+    this.#options.core.metrics.deliveries.event_stream.inc();
+    this.#outbox.send(bytes);
   }
 
   room(): Promise<void> | undefined {

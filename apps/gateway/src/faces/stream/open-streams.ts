@@ -86,6 +86,7 @@ export class OpenStreams {
       this.#streams.remove(gone);
     });
     metrics.streams.inc();
+    metrics.opened.event_stream.inc();
     this.#streams.add(stream);
     const headers = headersOf(reply);
     reply.hijack();
