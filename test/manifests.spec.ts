@@ -221,6 +221,7 @@ const FORBIDDEN: Record<keyof typeof RULES, Record<string, Change>> = {
     'one way only': (m) => Object.assign(policy(m, 'default-deny'), { policyTypes: ['Ingress'] }),
   },
   'waits for the whole shutdown of an app': {
+    'a longer delay': (m) => Object.assign(setting(m, 'gateway'), { DRAIN_DELAY: '10s' }),
     'a longer drain': (m) => Object.assign(setting(m, 'gateway'), { DRAIN_BUDGET: '30s' }),
     'less time': (m) => Object.assign(m.workload('auth').pod, { terminationGracePeriodSeconds: 30 }),
     'a longer wait before': (m) =>
