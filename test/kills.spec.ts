@@ -173,7 +173,7 @@ describe('kill -9 of the worker, of PostgreSQL and of NATS in mid-stream', () =>
   /** Resolves while notifications are being written. */
   const midStream = async () => {
     const before = await written();
-    await eventually(async () => (await written()) > before || undefined, 60_000);
+    await eventually(async () => (await written()) > before || undefined, 120_000);
   };
 
   /** Events that were delivered and not acknowledged. */

@@ -483,6 +483,7 @@ describe('without being told how often', () => {
     const { sequence } = await stored;
     const found = await listening.heard.until(1).catch(() => listening.heard.until(1));
     expect(found.map(({ position }) => position.sequence)).toEqual([sequence]);
-    expect(performance.now() - since).toBeLessThan(16_000);
+    // The servers may be slow to answer, where the machine is busy with other specs.
+    expect(performance.now() - since).toBeLessThan(30_000);
   });
 });
