@@ -210,6 +210,26 @@ describe('a large request', () => {
   });
 });
 
+describe('calls that one connection sends in one go', () => {
+  it('are served in their order, up to 32 that wait for their answers', async () => {
+    const port = await start();
+    const line = new Line(port);
+    const answers = () => line.heard.split('HTTP/1.1 200').length - 1;
+    for (const count of [32, 64]) {
+      line.socket.write(get().repeat(32));
+      while (answers() < count) await once(line.socket, 'data');
+    }
+    expect(line.socket.destroyed).toBe(false);
+  });
+
+  it('are not served beyond that: the connection is cut, before answers pile up that nobody reads', async () => {
+    const line = new Line(await start(), get('/slow').repeat(1_000));
+    await line.ended;
+    expect(line.heard).toBe('');
+    expect(slow).toBe(32);
+  });
+});
+
 describe('the log', () => {
   it('tells of every call, and of those, too, that wait behind another one when their connection ends', async () => {
     const port = await start();
