@@ -68,8 +68,29 @@ type Change = (manifests: Manifests) => unknown;
 const container = (manifests: Manifests, name: string): Loose => manifests.workload(name).containers[0];
 const setting = (manifests: Manifests, map: string): Loose => manifests.find('ConfigMap', map).data;
 const policy = (manifests: Manifests, name: string): Loose => manifests.find('NetworkPolicy', name).spec;
+const secretVolume = (manifests: Manifests, secret: Loose) =>
+  manifests.workload('nats').pod.volumes.push({ name: 'x', secret });
+const natsConf = (manifests: Manifests, from: string | RegExp, to: string) => {
+  const data = setting(manifests, 'nats');
+  data['nats.conf'] = data['nats.conf'].replace(from, to);
+};
 const remove = (manifests: Manifests, kind: string, name: string) => {
   (manifests.objects as Loose[]).splice(manifests.objects.indexOf(manifests.find(kind, name)), 1);
+};
+
+/** What must not pass where there is TLS; in production-nats-tls. */
+const FORBIDDEN_WITH_TLS: Record<string, Change> = {
+  'an app without': (m) =>
+    Object.assign(setting(m, 'posthorn'), { NATS_URL: 'nats://nats:4222', NATS_CA: '' }),
+  'routes without': (m) => natsConf(m, /^ {2}tls \{[^}]*\}\n/m, ''),
+  'routes alone': (m) => natsConf(m, /^tls \{[^}]*\}\n/m, ''),
+  'an authority that is not mounted': (m) =>
+    Object.assign(setting(m, 'posthorn'), { NATS_CA: '/etc/nats-tls/authority.crt' }),
+  'a server without its files': (m) => {
+    const { pod } = m.workload('nats');
+    pod.volumes = pod.volumes.filter(({ secret }: Loose) => !secret);
+  },
+  'an app with the key of the servers': (m) => delete m.workload('auth').pod.volumes[0].secret.items,
 };
 
 /** For each rule, what must not pass; in the rendered production overlay. */
@@ -135,6 +156,9 @@ const FORBIDDEN: Record<keyof typeof RULES, Record<string, Change>> = {
   'refers to Secrets and ConfigMaps that are there': {
     'a missing ConfigMap': (m) => remove(m, 'ConfigMap', 'streams'),
     'a missing file': (m) => remove(m, 'ConfigMap', 'nats'),
+    'a missing Secret': (m) => secretVolume(m, { secretName: 'gone' }),
+    'a file that its Secret has not': (m) =>
+      secretVolume(m, { secretName: 'posthorn', items: [{ key: 'ca.crt', path: 'ca.crt' }] }),
     'a missing key': (m) => delete setting(m, 'posthorn').LOG_LEVEL,
     'a key that the Secret has not': (m) =>
       container(m, 'auth').env.push({
@@ -197,6 +221,7 @@ const FORBIDDEN: Record<keyof typeof RULES, Record<string, Change>> = {
     'one way only': (m) => Object.assign(policy(m, 'default-deny'), { policyTypes: ['Ingress'] }),
   },
   'waits for the whole shutdown of an app': {
+    'a longer delay': (m) => Object.assign(setting(m, 'gateway'), { DRAIN_DELAY: '10s' }),
     'a longer drain': (m) => Object.assign(setting(m, 'gateway'), { DRAIN_BUDGET: '30s' }),
     'less time': (m) => Object.assign(m.workload('auth').pod, { terminationGracePeriodSeconds: 30 }),
     'a longer wait before': (m) =>
@@ -219,6 +244,12 @@ const FORBIDDEN: Record<keyof typeof RULES, Record<string, Change>> = {
     'replicas beside a scaler': (m) => Object.assign(m.workload('gateway').object.spec, { replicas: 2 }),
     'a scaler of nothing': (m) =>
       Object.assign(m.find('HorizontalPodAutoscaler', 'gateway').spec.scaleTargetRef, { name: 'door' }),
+  },
+  'has TLS on both sides of NATS, or on none': {
+    'a demand that nobody meets': (m) =>
+      Object.assign(setting(m, 'posthorn'), { NATS_URL: 'tls://nats:4222' }),
+    'an authority for nothing': (m) => Object.assign(setting(m, 'posthorn'), { NATS_CA: '/ca.crt' }),
+    'an offer that nobody takes': (m) => natsConf(m, /$/, 'tls {\n}\n'),
   },
   'has a NATS that holds what the apps ask of it': {
     'a password that is not there': (m) => container(m, 'nats').env.splice(2, 1),
@@ -245,4 +276,13 @@ describe('a rule', () => {
     change(manifests);
     expect(await RULES[rule as keyof typeof RULES](manifests)).not.toEqual([]);
   });
+
+  it.each(Object.entries(FORBIDDEN_WITH_TLS))(
+    '"has TLS on both sides of NATS" finds: %s',
+    async (_, change) => {
+      const manifests = Manifests.parse(rendered['production-nats-tls']);
+      change(manifests);
+      expect(await RULES['has TLS on both sides of NATS, or on none'](manifests)).not.toEqual([]);
+    },
+  );
 });

@@ -286,6 +286,25 @@ describe('while the link to NATS flaps', () => {
   }, 60_000);
 });
 
+describe('SIGTERM of a gateway behind a balancer that follows /health/ready', () => {
+  it('is answered on for DRAIN_DELAY, and each connection ends with its answer', async () => {
+    const gateway = await cluster.addReplica('gateway', { DRAIN_DELAY: '4s' });
+    const token = await tenant.token('ann');
+    const ask = () => call(gateway.url, token, 'GET', '/v1/topic');
+    expect((await ask()).headers.get('connection')).toBe('keep-alive');
+    const exited = gateway.exited!;
+    const began = performance.now();
+    process.kill(gateway.pid!, 'SIGTERM');
+    await gateway.unready();
+    for (let i = 0; i < 3; i++) {
+      const { status, headers } = await ask();
+      expect({ status, connection: headers.get('connection') }).toEqual({ status: 200, connection: 'close' });
+    }
+    expect(await exited).toEqual({ code: 0, signal: null });
+    expect(performance.now() - began).toBeGreaterThanOrEqual(3_990);
+  }, 60_000);
+});
+
 describe('SIGTERM under load', () => {
   it('answers what was sent, sends every socket elsewhere, and ends with code 0 within the budget', async () => {
     const gateway = await cluster.addReplica('gateway');

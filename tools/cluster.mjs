@@ -1,11 +1,13 @@
 /**
- * npm run cluster: an installation as production has it, on this machine, to break by hand. Ends with
- * 1 where it does not start, with 2 where the options are not understood.
+ * npm run cluster: an installation as production has it, on this machine, to break by hand; or with --check, under load,
+ * with a verdict. Ends with 1 where something did not hold, with 2 where the options are not understood.
  */
-import { chmodSync, mkdirSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { build } from './build.mjs';
 import { root } from './checkout.mjs';
+import { check } from './cluster/check.mjs';
 import { Installation } from './cluster/installation.mjs';
 import { followLog } from './embedded/log.mjs';
 import { ensureNatsServer } from './embedded/nats.mjs';
@@ -18,7 +20,10 @@ import { step } from './steps.mjs';
 import { supervise } from './supervise.mjs';
 import { readOptions, runCommand, UsageError } from './terminal.mjs';
 
-const usage = `npm run cluster
+/** Events per second of a check. */
+const RATE = 100;
+
+const usage = `npm run cluster -- [options]
 
 Three NATS servers, PostgreSQL and two processes of each app, kept until Ctrl-C. PORT (8080), NATS_PORT (4222, and the
 two after it) and DATABASE_PORT (5432) say where, POSTHORN_HOME says where the data is.
@@ -37,17 +42,28 @@ for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
 
 await runCommand('cluster', async () => {
   const { values, positionals } = readOptions(process.argv.slice(2), {
+    check: { type: 'boolean', default: false },
+    minutes: { type: 'string' },
+    rate: { type: 'string' },
+    json: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   });
   if (values.help || positionals[0] === 'help') return console.log(usage);
   if (positionals.length > 0) throw new UsageError(`What is ${positionals[0]}?`);
+  const minutes = Number(values.minutes ?? 0);
+  if (!(minutes >= 0)) throw new UsageError(`--minutes is ${values.minutes}: it wants a number`);
+  const rate = Number(values.rate ?? RATE);
+  if (!(rate > 0)) throw new UsageError(`--rate is ${values.rate}: it wants a number above 0`);
+  if (!values.check && (values.minutes !== undefined || values.rate !== undefined || values.json))
+    throw new UsageError('--minutes, --rate and --json go with --check');
   try {
-    await keep();
+    if (!values.check) return await keep();
+    if (!(await prove(minutes, rate, values.json))) process.exitCode = 1;
+    await stop();
   } catch (error) {
-    if (!stopping) {
-      await stop();
-      throw error;
-    }
+    if (stopping) return;
+    await stop();
+    throw error;
   }
 });
 
@@ -94,6 +110,70 @@ async function keep() {
   process.on('SIGUSR2', () => void watched.roll());
   // The children are unreferenced.
   setInterval(() => {}, 2 ** 30);
+}
+
+/**
+ * Runs one of its own under load, and prints what came of it.
+ * @param {number} minutes
+ * @param {number} rate events per second
+ * @param {boolean} json
+ * @returns {Promise<boolean>} whether everything held
+ */
+async function prove(minutes, rate, json) {
+  const print = json ? () => {} : console.log;
+  const each = json ? (/** @type {string} */ _, /** @type {() => any} */ action) => action() : step;
+  print('\nPosthorn, a cluster under load\n');
+  await build({ quiet: json });
+  const dir = mkdtempSync(join(tmpdir(), 'posthorn-cluster-'));
+  // The database's user walks through.
+  chmodSync(dir, 0o711);
+  cleanups.push(() => rmSync(dir, { recursive: true, force: true, maxRetries: 5 }));
+  const secrets = newSecrets();
+  const installation = new Installation({ dir, secrets, removeWhenOrphaned: dir });
+  cleanups.push(() => installation.kill());
+  await each('start NATS, 3 servers', () => installation.startNats());
+  await each('start PostgreSQL', () => installation.startPostgres({ fast: true }));
+  await each('start auth, registry, notifier, gateway, 2 each', () => installation.startApps());
+  const began = performance.now();
+  const figures = await check({
+    installation,
+    secret: /** @type {string} */ (secrets.JWT_SECRET),
+    rate,
+    duration: minutes * 60_000,
+    tell: (line) => print(`  ${clock(performance.now() - began)}  ${line}`),
+    atEnd: (action) => cleanups.push(action),
+  });
+  if (json) console.log(JSON.stringify(figures));
+  else print(report(figures));
+  return figures.found === 0;
+}
+
+/** @param {import('./cluster/check.mjs').Figures} figures */
+function report(figures) {
+  const { events, heard, consumed, inboxes, requests, leader, rolling, findings, found } = figures;
+  const n = (/** @type {number} */ number) => number.toLocaleString('en');
+  const s = (/** @type {number} */ ms) => `${(ms / 1_000).toFixed(1)} s`;
+  const waits = (/** @type {import('./cluster/check.mjs').Phase} */ { longest }) =>
+    Object.entries(longest)
+      .map(([kind, { ms, who }]) => `${kind} ${s(ms)} (${who})`)
+      .join(', ');
+  return `
+  load             ${figures.seconds} s, ${figures.rounds} × kill -9 of a leader and a rolling restart of 8 processes
+  events           ${n(events.acknowledged)} acknowledged, ${n(events.stored)} stored: ${events.lost} lost, ${events.doubled} doubled
+  heard            ${n(heard.events)} by sockets, streams and polls: ${heard.lost} lost, ${heard.doubled} doubled
+  durable          ${n(consumed.events)} handled, ${consumed.redelivered} given again: ${consumed.lost} lost
+  inboxes          ${n(inboxes.rows)} of ${n(inboxes.expected)} notifications: ${inboxes.lost} lost, ${inboxes.doubled} doubled, ${inboxes.wrongCounts} wrong counts
+  requests         ${n(requests.sent)} sent, ${requests.unavailable} asked to come again
+  leader killed    elections up to ${s(leader.slowest)}; longest ${waits(leader)}; ${leader.unavailable} requests and ${leader.refused} publishes over NATS asked to come again
+  all restarted    ends up to ${s(rolling.slowest)}; longest ${waits(rolling)}; ${rolling.unavailable} requests and ${rolling.refused} publishes over NATS asked to come again
+  ${found === 0 ? 'everything held' : `${found} findings\n${findings.map((finding) => `    ✗ ${finding}`).join('\n')}`}
+`;
+}
+
+/** @param {number} ms */
+function clock(ms) {
+  const total = Math.floor(ms / 1_000);
+  return `${String(Math.floor(total / 60)).padStart(2, '0')}:${String(total % 60).padStart(2, '0')}`;
 }
 
 /** @param {NodeJS.ProcessEnv} env */
@@ -269,7 +349,7 @@ kill -9 ${leader.pid}
 kill ${gateway?.pid}
 kill -USR2 ${process.pid}
 
-What ends comes back.
+What ends comes back. npm run cluster -- --check does the same under load, and counts.
 Addresses and logins: ${source}
 Ctrl-C stops everything.
 `;

@@ -13,7 +13,7 @@ import { root } from './checkout.mjs';
 import { newSecrets } from './secrets.mjs';
 
 /** The overlays of k8s/overlays. */
-export const overlays = /** @type {const} */ (['development', 'production']);
+export const overlays = /** @type {const} */ (['development', 'production', 'production-nats-tls']);
 
 /** @typedef {(typeof overlays)[number]} Overlay */
 
@@ -25,7 +25,7 @@ export function renderedFile(overlay) {
 /** A hash over what the overlays are made of. */
 export function manifestSources() {
   const hash = createHash('sha256');
-  const files = ['base', 'overlays']
+  const files = ['base', 'components', 'overlays']
     .flatMap((folder) =>
       readdirSync(join(root, 'k8s', folder), { recursive: true, withFileTypes: true }).filter(
         (entry) => entry.isFile() && entry.name !== 'secrets.env',

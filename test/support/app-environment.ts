@@ -2,7 +2,7 @@
 import { MIGRATION_FIELDS } from '@posthorn/database';
 import { BUDGETS, type ConfigRow, describeConfig, PHASES, readConfig } from '@posthorn/service';
 import { AUTH_FIELDS } from '../../apps/auth/src/config.js';
-import { GATEWAY_FIELDS } from '../../apps/gateway/src/config.js';
+import { GATEWAY_FIELDS, shutdownBudgets } from '../../apps/gateway/src/config.js';
 import { NOTIFIER_FIELDS } from '../../apps/notifier/src/config.js';
 import { REGISTRY_FIELDS } from '../../apps/registry/src/config.js';
 
@@ -50,11 +50,9 @@ export function environmentFindings(title: string, argument: string, env: Enviro
 
 /** How long an app may take from SIGTERM to its end, in seconds. */
 export function shutdownSeconds(app: string, env: Environment): number {
-  const { drainBudget } = readConfig(
-    { drainBudget: GATEWAY_FIELDS.drainBudget },
-    { env: Object.fromEntries(env) },
-  );
-  const budgets = app === 'gateway' ? { ...BUDGETS, 'finish in flight': drainBudget } : BUDGETS;
+  const { drainDelay, drainBudget } = GATEWAY_FIELDS;
+  const drain = readConfig({ drainDelay, drainBudget }, { env: Object.fromEntries(env) });
+  const budgets = { ...BUDGETS, ...(app === 'gateway' && shutdownBudgets(drain)) };
   // A shutdown that is out of time ends the process a second later.
   return PHASES.reduce((sum, phase) => sum + budgets[phase], 0) / 1_000 + 1;
 }

@@ -27,6 +27,13 @@ const SECRETS = [
   'NATS_PASSWORD_ROUTE',
 ];
 
+/** The Secrets that production brings, and their keys. */
+const BROUGHT: Readonly<Record<string, readonly string[]>> = {
+  posthorn: SECRETS,
+  // k8s/components/nats-tls/kustomization.yaml
+  'nats-tls': ['ca.crt', 'tls.crt', 'tls.key'],
+};
+
 const WITH_DATABASE = ['auth', 'registry', 'notifier', 'migrations'];
 
 /** The containers of our image. */
@@ -100,7 +107,8 @@ export const RULES = {
       if (securityContext.readOnlyRootFilesystem !== true) return 'may write to its image';
       if (pod.hostNetwork || pod.hostPID || pod.volumes?.some(({ hostPath }: Loose) => hostPath))
         return 'reaches into its node';
-      return kind === 'Deployment' && pod.volumes && 'an app has a volume';
+      const unlikeSecrets = pod.volumes?.some(({ secret }: Loose) => !secret);
+      return kind === 'Deployment' && unlikeSecrets && 'an app has a volume, and writes no files';
     },
   ),
 
@@ -149,8 +157,8 @@ export const RULES = {
     manifests.workloads.flatMap(({ title, pod, containers }) => {
       const findings: string[] = [];
       const secrets = manifests.of('Secret');
-      const keysOf = (kind: string, name: string): string[] | undefined => {
-        if (kind === 'Secret' && secrets.length === 0) return name === 'posthorn' ? SECRETS : undefined;
+      const keysOf = (kind: string, name: string): readonly string[] | undefined => {
+        if (kind === 'Secret' && secrets.length === 0) return BROUGHT[name];
         const object = manifests.of(kind).find(({ metadata }) => metadata.name === name);
         return object && Object.keys(object.data ?? {});
       };
@@ -171,7 +179,11 @@ export const RULES = {
           if (secretRef) look('Secret', secretRef.name);
         }
       }
-      for (const { configMap } of pod.volumes ?? []) if (configMap) look('ConfigMap', configMap.name);
+      for (const { configMap, secret } of pod.volumes ?? []) {
+        if (configMap) look('ConfigMap', configMap.name);
+        if (secret) look('Secret', secret.secretName);
+        for (const { key } of secret?.items ?? []) look('Secret', secret.secretName, key);
+      }
       return findings;
     }),
 
@@ -373,6 +385,32 @@ export const RULES = {
     return [...orphans, ...weak];
   },
 
+  'has TLS on both sides of NATS, or on none': (manifests) => {
+    const nats = manifests.workload('nats');
+    const config: string = manifests.find('ConfigMap', 'nats').data['nats.conf'] ?? '';
+    const offered = /^tls \{/m.test(config);
+    const routes = /^ {2}tls \{/m.test(config);
+    const files = [...config.matchAll(/(?:cert|key|ca)_file: (\/\S+)/g)].map(([, path]) => path ?? '');
+    const apps = ours(manifests).filter(({ env }) => env.has('NATS_URL'));
+    return [
+      ...(offered === routes ? [] : ['nats.conf: TLS for clients goes with TLS between the servers']),
+      ...missingFiles(nats, nats.containers[0], files),
+      ...apps.flatMap((app) => {
+        const { title, env } = app;
+        const demanded = env.get('NATS_URL')?.startsWith('tls://') ?? false;
+        const paths = ['NATS_CA', 'NATS_CERT', 'NATS_KEY'].map((name) => env.get(name) ?? '').filter(Boolean);
+        return [
+          ...(demanded === offered ? [] : [`${title}: its NATS_URL ${demanded ? 'demands' : 'forgoes'} TLS`]),
+          ...(demanded || paths.length === 0 ? [] : [`${title}: has certificates for no TLS`]),
+          ...missingFiles(app, app.container, paths),
+          ...(mounted(app, app.container).some((path) => path.endsWith('/tls.key') && !paths.includes(path))
+            ? [`${title}: has a key that it does not use`]
+            : []),
+        ];
+      }),
+    ];
+  },
+
   'has a NATS that holds what the apps ask of it': (manifests) => {
     const nats = manifests.workload('nats');
     const [container] = nats.containers;
@@ -437,6 +475,23 @@ function isOpen(ports: Loose[], port: string | number): boolean {
 
 function peersOf({ ingress = [], egress = [] }: Loose): Loose[] {
   return [...ingress.flatMap(({ from = [] }: Loose) => from), ...egress.flatMap(({ to = [] }: Loose) => to)];
+}
+
+/** The paths of the Secrets' files that a container sees. */
+function mounted({ pod }: Pick<Workload, 'pod'>, { volumeMounts = [] }: Loose): string[] {
+  return volumeMounts.flatMap(({ name, mountPath }: Loose) => {
+    const { secret } = pod.volumes?.find((volume: Loose) => volume.name === name) ?? {};
+    const names: string[] =
+      secret?.items?.map(({ path }: Loose) => path) ?? BROUGHT[secret?.secretName ?? ''] ?? [];
+    return names.map((file) => `${mountPath}/${file}`);
+  });
+}
+
+function missingFiles(workload: Workload, container: Loose, paths: readonly string[]): string[] {
+  const present = mounted(workload, container);
+  return paths
+    .filter((path) => !present.includes(path))
+    .map((path) => `${workload.title}: ${path} is not mounted`);
 }
 
 function spreadOf({ topologySpreadConstraints = [] }: Loose): Loose[] {

@@ -8,6 +8,10 @@ export interface NatsFromFiles extends AsyncDisposable {
   readonly urls: readonly string[];
   /** What its monitoring says of each server's JetStream. */
   jetstream(): Promise<Monitored[]>;
+  /** The ports at which the servers wait for each other. */
+  routePorts(): Promise<number[]>;
+  /** Ends one server as a crash would. */
+  kill(index: number): Promise<void>;
 }
 
 /** A part of what a server's monitoring answers. */
@@ -19,17 +23,31 @@ interface Monitored {
 /**
  * Starts as many servers with one configuration file, and resolves when all say that they are well.
  * @param env what the manifests set; NATS_ROUTES is made to lead to these servers
+ * @param tls a folder, for what the manifests mount as /etc/nats-tls
  */
 export async function startNatsFromFiles(
   file: string,
-  { size, env }: { size: number; env: Readonly<Record<string, string>> },
+  { size, env, tls }: { size: number; env: Readonly<Record<string, string>>; tls?: string },
 ): Promise<NatsFromFiles> {
   const home = await tempDir();
   const accounts = readFileSync('k8s/base/nats/accounts.conf', 'utf8');
-  const servers = await startIn({ file, accounts, dir: home.path, size, env, removeWhenOrphaned: home.path });
+  const servers = await startIn({
+    file,
+    accounts,
+    dir: home.path,
+    size,
+    env,
+    ...(tls && { tls }),
+    removeWhenOrphaned: home.path,
+  });
   return {
     urls: servers.map(({ url }) => url),
     jetstream: () => Promise.all(servers.map((server) => server.monitor('jsz').catch(() => ({})))),
+    routePorts: () =>
+      Promise.all(servers.map(async (server) => (await server.monitor('varz')).cluster.cluster_port)),
+    async kill(index) {
+      await servers[index]?.kill();
+    },
     async [Symbol.asyncDispose]() {
       await Promise.all(servers.map((server) => server.kill()));
       await home[Symbol.asyncDispose]();

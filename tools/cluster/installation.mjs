@@ -241,7 +241,7 @@ export class Installation {
         STREAM_REPLICAS: String(SERVERS),
         STREAM_MAX_BYTES: String(1024 * MIB),
         // Until the balancer has seen that a gateway goes.
-        DRAIN_DELAY: '500ms',
+        DRAIN_DELAY: '2s',
         DRAIN_BUDGET: '2s',
         ...env,
       },

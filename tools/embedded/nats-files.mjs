@@ -19,6 +19,7 @@ const HEALTHY_MS = 60_000;
  * @property {number} size how many servers
  * @property {Readonly<Record<string, string>>} env what the manifests set; NATS_ROUTES is made to lead to these servers
  * @property {readonly number[]} [ports] for clients; default: free ones
+ * @property {string} [tls] the folder of tls.crt, tls.key and ca.crt, where the file speaks of them
  * @property {string} [removeWhenOrphaned] a directory to delete should this process die without stopping the servers
  */
 
@@ -27,7 +28,7 @@ const HEALTHY_MS = 60_000;
  * @param {NatsFilesOptions} options
  * @returns {Promise<NatsServer[]>}
  */
-export async function startNatsFromFiles({ file, accounts, dir, size, env, ports, removeWhenOrphaned }) {
+export async function startNatsFromFiles({ file, accounts, dir, size, env, ports, tls, removeWhenOrphaned }) {
   const text = readFileSync(join(root, file), 'utf8');
   const old = !knowsSyncInterval(ensureNatsServer());
   const routes = await Promise.all(Array.from({ length: size }, freePort));
@@ -52,6 +53,7 @@ export async function startNatsFromFiles({ file, accounts, dir, size, env, ports
             ['http_port: 8222', `http: "127.0.0.1:${place.monitorPort}"`],
             ['store_dir: /data', `store_dir: "${place.dir}/data"`],
             ['/run/nats/nats.pid', `"${place.dir}/nats.pid"`],
+            ...(tls ? [pair(/\/etc\/nats-tls\/(\S+)/g, `"${tls}/$1"`)] : []),
             ...(size > 1 ? [pair('  port: 6222', `  listen: "127.0.0.1:${route}"`)] : []),
             // The servers of this machine may be older than those of the manifests.
             ...(old ? [pair(/sync_interval: \S+/, '')] : []),

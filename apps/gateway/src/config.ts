@@ -1,6 +1,8 @@
 /** The gateway's configuration: every environment variable it reads. */
 import {
   atLeastOne,
+  BUDGETS,
+  type Budgets,
   type ConfigOf,
   type ConfigRule,
   duration,
@@ -245,6 +247,17 @@ export function readGatewayConfig(env: NodeJS.ProcessEnv): GatewayConfig {
       requestAfterHeaders,
     ],
   });
+}
+
+/** The phases of a shutdown that are longer than those of other apps. */
+export function shutdownBudgets({
+  drainDelay,
+  drainBudget,
+}: Pick<GatewayConfig, 'drainDelay' | 'drainBudget'>): Partial<Budgets> {
+  return {
+    'stop accepting': Math.max(BUDGETS['stop accepting'], drainDelay + 1_000),
+    'finish in flight': drainBudget,
+  };
 }
 
 /** Whoever opens the demo gets a token: that is for nobody's real audience. */

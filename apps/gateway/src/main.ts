@@ -2,8 +2,8 @@ import 'reflect-metadata';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
-import { BUDGETS, createService, listenError, nestLogger, runMain } from '@posthorn/service';
-import { readGatewayConfig } from './config.js';
+import { createService, listenError, nestLogger, runMain } from '@posthorn/service';
+import { readGatewayConfig, shutdownBudgets } from './config.js';
 import { GatewayCore } from './core.js';
 import { CourierAdapter } from './faces/courier/courier.adapter.js';
 import { serveOriginalClients } from './faces/courier/drop-in/drop-in.js';
@@ -18,10 +18,7 @@ await runMain(async () => {
   const service = await createService({
     ...config,
     app: 'gateway',
-    budgets: {
-      'stop accepting': BUDGETS['stop accepting'] + config.drainDelay,
-      'finish in flight': config.drainBudget,
-    },
+    budgets: shutdownBudgets(config),
   });
   const core = new GatewayCore(config, service);
   const app = await NestFactory.create<NestFastifyApplication>(
