@@ -156,7 +156,7 @@ function report(figures) {
   const waits = (/** @type {import('./cluster/check.mjs').Phase} */ { longest }) =>
     Object.entries(longest)
       .map(([kind, { ms, who }]) => `${kind} ${s(ms)} (${who})`)
-      .join(', ');
+      .join(`\n${' '.repeat(27)}`);
   return `
   load             ${figures.seconds} s, ${figures.rounds} × kill -9 of a leader and a rolling restart of 8 processes
   events           ${n(events.acknowledged)} acknowledged, ${n(events.stored)} stored: ${events.lost} lost, ${events.doubled} doubled
@@ -164,8 +164,12 @@ function report(figures) {
   durable          ${n(consumed.events)} handled, ${consumed.redelivered} given again: ${consumed.lost} lost
   inboxes          ${n(inboxes.rows)} of ${n(inboxes.expected)} notifications: ${inboxes.lost} lost, ${inboxes.doubled} doubled, ${inboxes.wrongCounts} wrong counts
   requests         ${n(requests.sent)} sent, ${requests.unavailable} asked to come again
-  leader killed    elections up to ${s(leader.slowest)}; longest ${waits(leader)}; ${leader.unavailable} requests and ${leader.refused} publishes over NATS asked to come again
-  all restarted    ends up to ${s(rolling.slowest)}; longest ${waits(rolling)}; ${rolling.unavailable} requests and ${rolling.refused} publishes over NATS asked to come again
+  leader killed    elections up to ${s(leader.slowest)}
+                   longest ${waits(leader)}
+                   asked to come again: ${leader.unavailable} requests, ${leader.refused} publishes over NATS
+  all restarted    ends up to ${s(rolling.slowest)}
+                   longest ${waits(rolling)}
+                   asked to come again: ${rolling.unavailable} requests, ${rolling.refused} publishes over NATS
   ${found === 0 ? 'everything held' : `${found} findings\n${findings.map((finding) => `    ✗ ${finding}`).join('\n')}`}
 `;
 }

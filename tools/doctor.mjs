@@ -1,20 +1,21 @@
 /**
  * npm run doctor: looks at everything that the apps need, and says what is wrong, why it matters and what to do. In the
- * environment that it is given; where that names neither NATS nor a database, in that of `npm start`.
+ * environment that it is given; where that names neither NATS nor a database, or those of `npm start`, in that of
+ * `npm start`.
  */
 import { build } from './build.mjs';
 import { developmentEnvironment } from './gateway.mjs';
 import { STACK_DEFAULTS } from './stack.mjs';
 
-const { NATS_URL, DATABASE_URL } = process.env;
-if (!NATS_URL && !DATABASE_URL) {
-  const running = developmentEnvironment();
-  const { NODE_ENV = 'development' } = process.env;
-  if (running.NATS_URL && NODE_ENV !== 'production') {
-    const wanted = ['NATS_URL', 'DATABASE_URL', 'JWT_SECRET', 'KEY_SECRET'];
-    for (const name of wanted) process.env[name] ||= running[name];
-    for (const [name, value] of Object.entries(STACK_DEFAULTS)) process.env[name] ||= value;
-  }
+const { NATS_URL, DATABASE_URL, NODE_ENV } = process.env;
+const running = developmentEnvironment();
+const nothingNamed = !NATS_URL && !DATABASE_URL;
+// A shell that has sourced dev.env, as the README says to, names the same ones.
+const sameNamed = NATS_URL === running.NATS_URL && DATABASE_URL === running.DATABASE_URL;
+if (running.NATS_URL && NODE_ENV !== 'production' && (nothingNamed || sameNamed)) {
+  const wanted = ['NATS_URL', 'DATABASE_URL', 'JWT_SECRET', 'KEY_SECRET'];
+  for (const name of wanted) process.env[name] ||= running[name];
+  for (const [name, value] of Object.entries(STACK_DEFAULTS)) process.env[name] ||= value;
 }
 try {
   await build({ quiet: true });

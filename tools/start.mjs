@@ -151,7 +151,7 @@ Three commands to try, in another terminal in this folder: listen as bob;
 invite bob into a chess club; read bob's inbox (kill $! ends the listening).
 
 . ${source}; node tools/listen.mjs --url "$POSTHORN_URL" --token "$POSTHORN_TOKEN_BOB" usernotification:created & sleep 2
-curl -sS "$POSTHORN_URL/v1/hook" -H "Authorization: Bearer $POSTHORN_TOKEN_SERVICE" -H 'Content-Type: application/json' -d '${invite}' -w '\\n'
+curl -sS "$POSTHORN_URL/v1/hook" -H "Authorization: Bearer $POSTHORN_TOKEN_SERVICE" -H 'Content-Type: application/json' -d '${invite}' -w '\\n'; sleep 1
 curl -sS "$POSTHORN_URL/v1/notifications" -H "Authorization: Bearer $POSTHORN_TOKEN_BOB" -w '\\n'
 
 Ctrl-C stops everything.

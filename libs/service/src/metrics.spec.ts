@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
-import { Metrics } from './metrics.js';
+import { Metrics, Peak } from './metrics.js';
 
 let metrics: Metrics;
 
@@ -63,5 +63,42 @@ describe('Metrics', () => {
       'posthorn_call_seconds_bucket{le="0.1",app="gateway",to="auth"} 0',
       'posthorn_call_seconds_bucket{le="0.1",app="gateway",to="registry"} 0',
     ]);
+  });
+});
+
+describe('Peak', () => {
+  let clock = 0;
+  let peak: Peak;
+
+  beforeEach(() => {
+    clock = 1_000;
+    peak = new Peak(() => clock);
+  });
+
+  it('is nothing before anything was seen', () => {
+    expect(peak.value).toBe(0);
+  });
+
+  it('tells the highest of this minute and the one before, to everybody who asks', () => {
+    for (const seen of [3, 9, 4]) peak.see(seen);
+    expect([peak.value, peak.value]).toEqual([9, 9]);
+    clock += 60_000;
+    expect(peak.value).toBe(9);
+    peak.see(5);
+    expect(peak.value).toBe(9);
+    clock += 60_000;
+    expect(peak.value).toBe(5);
+    clock += 60_000;
+    expect(peak.value).toBe(0);
+  });
+
+  it('tells once more what was seen in minutes without a question', () => {
+    peak.see(7);
+    clock += 600_000;
+    expect(peak.value).toBe(7);
+    clock += 59_999;
+    expect(peak.value).toBe(7);
+    clock += 1;
+    expect(peak.value).toBe(0);
   });
 });

@@ -59,9 +59,13 @@ let app: NestFastifyApplication;
 let base: string;
 
 beforeAll(async () => {
-  app = await NestFactory.create<NestFastifyApplication>(Demo, new FastifyAdapter({ bodyLimit: 1_000 }), {
-    logger: false,
-  });
+  app = await NestFactory.create<NestFastifyApplication>(
+    Demo,
+    new FastifyAdapter({ bodyLimit: 1_000, genReqId: () => 'call-7' }),
+    {
+      logger: false,
+    },
+  );
   const logger = createLogger({
     app: 'gateway',
     destination: { write: (line) => void lines.push(JSON.parse(line)) },
@@ -149,10 +153,12 @@ describe('ProblemFilter', () => {
     expect(await (await fetch(`${base}/forbidden`)).json()).toMatchObject({ code: 'forbidden', status: 403 });
   });
 
-  it('logs what is unexpected, without the query, and tells the caller nothing of it', async () => {
+  it('logs what is unexpected, with the id of the call and without its query, and tells the caller nothing of it', async () => {
     const response = await fetch(`${base}/broken?token=sesame`);
     expect(response.status).toBe(500);
     expect(await response.text()).not.toMatch(/sesame|at /);
-    expect(lines).toMatchObject([{ msg: 'request failed', method: 'GET', path: '/broken' }]);
+    expect(lines).toMatchObject([
+      { msg: 'request failed', request: 'call-7', method: 'GET', path: '/broken' },
+    ]);
   });
 });

@@ -13,6 +13,8 @@ interface Reply {
 
 /** The part of a Fastify request that is logged when something unexpected happens. */
 interface Request {
+  /** The id of the call, as the line `request` has it. */
+  readonly id: string;
   readonly method: string;
   readonly url: string;
   readonly routeOptions?: { readonly url?: string | undefined };
@@ -72,10 +74,10 @@ export class ProblemFilter implements ExceptionFilter {
     const request = http.getRequest<Request>();
     const problem = toProblem(error);
     if (problem.code === 'internal') {
-      const { method, url, routeOptions } = request;
+      const { id, method, url, routeOptions } = request;
       // The query, and the path of some calls, may carry a key.
       const path = routeOptions?.url ?? url.split('?', 1)[0];
-      this.logger.error({ err: problem.cause ?? problem, method, path }, 'request failed');
+      this.logger.error({ err: problem.cause ?? problem, request: id, method, path }, 'request failed');
     }
     writeProblem(http.getResponse<Reply>(), problem, this.show(problem, request));
   }
