@@ -325,6 +325,17 @@ describe('the demo page', () => {
   });
 });
 
+describe('the page of the REST calls', () => {
+  it('shows them, and breaks no rule of its own policy', async () => {
+    const page = await browser.newPage();
+    const complaints = complaintsOf(page);
+    await page.goto(`${gatewayUrl()}/docs`);
+    await page.locator('.opblock').first().waitFor();
+    expect(complaints).toEqual([]);
+    await page.close();
+  });
+});
+
 describe('while 1,000 messages are published', () => {
   const MESSAGES = 1_000;
   const inOrder = Array.from({ length: MESSAGES }, (_, i) => i + 1);

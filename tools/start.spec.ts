@@ -107,6 +107,12 @@ describe('npm start', () => {
     expect((await fetch(`${url}/posthorn.min.js`)).status).toBe(200);
   });
 
+  it('is examined with its own settings by the doctor, from a shell that has sourced its environment', async () => {
+    await using shell = new Program('bash');
+    shell.type(`set -a; . ${home.path}/dev.env; set +a; node tools/doctor.mjs registry; exit`);
+    await shell.line(/streams\.settings: the stream PH_GLOBAL is as wanted/);
+  });
+
   it('keeps addresses and secrets where only their owner can read them', () => {
     for (const file of ['dev.env', 'secrets.json']) {
       expect(statSync(join(home.path, file)).mode & 0o777).toBe(0o600);

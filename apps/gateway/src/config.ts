@@ -59,6 +59,8 @@ export const GATEWAY_FIELDS = {
   }),
   publicWsUrl: url('PUBLIC_WS_URL', {
     schemes: ['ws', 'wss'],
+    // Everybody who signs is given it.
+    login: false,
     optional: true,
     defaultText: 'ws://localhost:<PORT>',
     description: 'Where browsers reach the gateway: the beginning of the signed socket URL',

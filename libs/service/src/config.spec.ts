@@ -110,6 +110,27 @@ describe('readConfig', () => {
     ]);
   });
 
+  it.each(['jwksUrl', 'publicUrl'] as const)('takes no login in a URL that is no place for one', (key) => {
+    const publicUrl = url('PUBLIC_URL', { ...about, schemes: ['https'], login: false });
+    const fields = { jwksUrl: shared.jwksUrl, publicUrl };
+    const { name } = fields[key];
+    for (const login of ['me:sesame@', 'sesame@', ':sesame@']) {
+      const [finding] = findingsOf(() =>
+        readConfig({ [key]: fields[key] }, { env: { [name]: `https://${login}id.example/keys` } }),
+      );
+      expect(finding).toMatchObject({ name, wants: expect.stringMatching(/without a user or password$/) });
+      expect(finding?.got).not.toContain('sesame');
+    }
+  });
+
+  it('takes a list of URLs that ends with a comma, without it', () => {
+    const env = { NATS_URL: 'nats://a:4222, nats://b:4222,' };
+    expect(readConfig({ natsUrl: shared.natsUrl }, { env }).natsUrl).toBe('nats://a:4222,nats://b:4222');
+    expect(
+      findingsOf(() => readConfig({ natsUrl: shared.natsUrl }, { env: { NATS_URL: ' , ' } })),
+    ).toMatchObject([{ name: 'NATS_URL' }]);
+  });
+
   it('accepts a short secret outside production', () => {
     expect(readConfig({ keySecret: shared.keySecret }, { env: { KEY_SECRET: 'short' } }).keySecret).toBe(
       'short',

@@ -266,19 +266,29 @@ export interface UrlOptions extends FieldOptions<string> {
   readonly several?: boolean;
   /** The URL may hold a password: treated as a secret. */
   readonly secret?: boolean;
+  /** Whether a user and a password may stand in it. Default: yes. */
+  readonly login?: boolean;
 }
 
-/** An absolute URL of one of the given schemes, kept as the text it was. */
+/** An absolute URL of one of the given schemes, kept as the text it was; of several, no empty ones between commas. */
 export function url<const O extends UrlOptions>(name: string, options: O): Field<Value<string, O>> {
-  const { schemes, several = false, secret = false } = options;
-  const accepted = (value: string) =>
-    URL.canParse(value) && schemes.includes(new URL(value).protocol.slice(0, -1));
+  const { schemes, several = false, secret = false, login = true } = options;
+  const accepted = (value: string) => {
+    if (!URL.canParse(value)) return false;
+    const { protocol, username, password } = new URL(value);
+    return schemes.includes(protocol.slice(0, -1)) && (login || (username === '' && password === ''));
+  };
   return field<string, O>(name, options, {
     type: several ? 'URLs, comma-separated' : 'URL',
     secret,
     wants: () =>
-      `${several ? 'one or more URLs that begin' : 'a URL that begins'} ${schemes.map((s) => `${s}://`).join(' or ')}`,
-    parse: (value) => ((several ? splitList(value) : [value]).every(accepted) ? value : undefined),
+      `${several ? 'one or more URLs that begin' : 'a URL that begins'} ${schemes.map((s) => `${s}://`).join(' or ')}${
+        login ? '' : ', without a user or password'
+      }`,
+    parse: (value) => {
+      const urls = several ? splitList(value) : [value];
+      return urls.length > 0 && urls.every(accepted) ? urls.join(',') : undefined;
+    },
   });
 }
 
@@ -518,6 +528,8 @@ export const shared = {
   }),
   jwksUrl: url('JWKS_URL', {
     schemes: ['http', 'https'],
+    // `fetch` refuses such a URL: no token could be verified.
+    login: false,
     optional: true,
     description: "The identity provider's public keys, for tokens with asymmetric signatures",
   }),

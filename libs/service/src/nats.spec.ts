@@ -76,6 +76,7 @@ describe('natsLogin', () => {
     ['NATS_NKEY_SEED and NATS_CREDS', { NATS_NKEY_SEED: seed, NATS_CREDS: 'creds' }],
     ['the login in NATS_URL and NATS_USER', { ...WHOLE, NATS_URL: 'nats://me:sesame@nats' }],
     ['NATS_NKEY_SEED', { NATS_NKEY_SEED: 'sesame' }],
+    ['NATS_URL', { NATS_URL: 'nats://me:sesame%zz@nats' }],
   ])('names %s where they do not go together, and no secret', (name, { ...env }: Record<string, string>) => {
     if (env.NATS_CREDS) env.NATS_CREDS = creds;
     expect(findings(env)).toEqual([expect.objectContaining({ name })]);

@@ -100,6 +100,13 @@ export const natsLogin: ConfigRule<NatsConfig> = ({ natsUrl, natsNkeySeed }, giv
       wants: 'one of them',
     });
   }
+  if (natsUrl && !urlsOf(natsUrl).every(({ username, password }) => isDecodable(username + password))) {
+    findings.push({
+      name: 'NATS_URL',
+      got: 'a % in its login that encodes nothing (not shown)',
+      wants: 'user and password percent-encoded: %25 for %',
+    });
+  }
   if (given('natsUser') !== given('natsPassword')) {
     const missing = given('natsUser') ? 'NATS_PASSWORD' : 'NATS_USER';
     findings.push({
@@ -123,6 +130,15 @@ export const natsTls: ConfigRule<NatsConfig> = (config, given) =>
 
 function urlsOf(servers: string): URL[] {
   return servers.split(',').map((one) => new URL(one.trim()));
+}
+
+function isDecodable(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function isUserSeed(seed: string): boolean {

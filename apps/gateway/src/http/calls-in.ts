@@ -44,7 +44,12 @@ export function followCalls(
     request.callIn = callIn;
     // Streams write their heads by themselves.
     raw.setHeader('x-request-id', request.id);
-    raw.once('close', () => {
+    const { socket } = request.raw;
+    let isOver = false;
+    const over = () => {
+      if (isOver) return;
+      isOver = true;
+      socket.off('close', over);
       const { statusCode: status } = raw;
       callIn.span?.set({ 'http.response.status_code': status });
       callIn.span?.end(status >= 500 ? String(status) : undefined);
@@ -67,7 +72,10 @@ export function followCalls(
         },
         'request',
       );
-    });
+    };
+    raw.once('close', over);
+    // An answer that waits behind another one of its connection is not told that this has ended.
+    socket.once('close', over);
     if (tracing) tracing.serve(callIn, done);
     else done();
   });

@@ -11,15 +11,23 @@ import { AddressGate } from './address-gate.js';
 import { createAdapter } from './server.js';
 
 const SECRET = 'x'.repeat(32);
-const logger = createLogger({ app: 'gateway', level: 'silent' });
+const lines: Record<string, unknown>[] = [];
+const logger = createLogger({
+  app: 'gateway',
+  destination: { write: (line) => void lines.push(JSON.parse(line)) },
+});
 let fastify: FastifyInstance | undefined;
 let metrics: Metrics;
+/** Calls that are never answered. */
+let slow = 0;
 const open: Socket[] = [];
 
 afterEach(async () => {
   for (const socket of open.splice(0)) socket.destroy();
   await fastify?.close();
   fastify = undefined;
+  lines.length = 0;
+  slow = 0;
 });
 
 /** Starts a server with two calls. Nothing is exempt but what the test says. */
@@ -38,7 +46,10 @@ async function start(env: NodeJS.ProcessEnv = {}): Promise<number> {
   fastify = server;
   server.setErrorHandler((error, _, reply) => writeProblem(reply, toProblem(error)));
   server.get('/', async ({ headers }) => Object.keys(headers).length);
-  server.get('/slow', () => new Promise(() => {}));
+  server.get('/slow', () => {
+    slow += 1;
+    return new Promise(() => {});
+  });
   server.get('/v1/stream', (_, reply) => {
     reply.hijack();
     reply.raw.writeHead(200).write('begun');
@@ -196,6 +207,39 @@ describe('a large request', () => {
     expect(line.heard.split('\r\n\r\n')[1]).toBe('3002');
     expect(await new Line(port, get('/', `X: ${'x'.repeat(33_000)}\r\n`)).status()).toBe(413);
     expect(await new Line(port, get(`/?${'x'.repeat(33_000)}`)).status()).toBe(413);
+  });
+});
+
+describe('calls that one connection sends in one go', () => {
+  it('are served in their order, up to 32 that wait for their answers', async () => {
+    const port = await start();
+    const line = new Line(port);
+    const answers = () => line.heard.split('HTTP/1.1 200').length - 1;
+    for (const count of [32, 64]) {
+      line.socket.write(get().repeat(32));
+      while (answers() < count) await once(line.socket, 'data');
+    }
+    expect(line.socket.destroyed).toBe(false);
+  });
+
+  it('are not served beyond that: the connection is cut, before answers pile up that nobody reads', async () => {
+    const line = new Line(await start(), get('/slow').repeat(1_000));
+    await line.ended;
+    expect(line.heard).toBe('');
+    expect(slow).toBe(32);
+  });
+});
+
+describe('the log', () => {
+  it('tells of every call, and of those, too, that wait behind another one when their connection ends', async () => {
+    const port = await start();
+    const line = new Line(port, get('/slow').repeat(3));
+    while (slow < 3) await sleep(5);
+    await line.close();
+    while (lines.length < 3) await sleep(5);
+    const told = { msg: 'request', route: '/slow', aborted: true };
+    expect(lines).toEqual([told, told, told].map((one) => expect.objectContaining(one)));
+    expect(new Set(lines.map(({ request }) => request)).size).toBe(3);
   });
 });
 

@@ -9,6 +9,7 @@ import { BODY_LIMIT, parseBodies } from './body.js';
 import { followCalls, requestIdOf } from './calls-in.js';
 import { httpProblem, refuse } from './refusal.js';
 import { secureAnswers, securityHeaders } from './security-headers.js';
+import { limitWaiting } from './waiting.js';
 
 /** The longest id in a path, percent-encoded. */
 const PARAM_LIMIT = 3 * 255;
@@ -56,6 +57,7 @@ export function createAdapter({ addresses, config, metrics, service }: ServerPar
   secureAnswers(fastify.server, securityHeaders(config));
   // By default Node drops what comes behind 2,000 headers: the address that a proxy has added, for example.
   fastify.server.maxHeadersCount = 0;
+  limitWaiting(fastify, () => metrics.errors.rate_limited.inc());
   followCalls(fastify, service);
   // Each call that waits listens to the end of its connection, and a client may send many in one go.
   fastify.server.on('connection', (socket: Socket) => socket.setMaxListeners(0));

@@ -25,7 +25,7 @@ export async function checkAtStart(
   late.catch(() => undefined);
   try {
     const findings = await Promise.race([Promise.resolve().then(look), late]).catch((err: unknown) => {
-      logger.debug({ err }, 'the look at the start failed');
+      logger.warn({ err }, 'the look at the start failed: npm run doctor looks again');
       return [];
     });
     heed(findings, logger);

@@ -68,6 +68,10 @@ describe('the strength of a secret', () => {
     expect(passwordIn('nats://token@a:4222,nats://b:4222')).toBe('token');
     expect(passwordIn('postgres://me@db/x')).toBeUndefined();
   });
+
+  it('is taken as it stands where its percent signs encode nothing: the driver of PostgreSQL takes it, too', () => {
+    expect(passwordIn('postgres://me:100%zz@db/x')).toBe('100%zz');
+  });
 });
 
 describe('JWKS_URL', () => {

@@ -161,9 +161,18 @@ export function passwordIn(url: string | undefined): string | undefined {
     const { username, password } = new URL(one.trim());
     // A token of NATS stands where the user does.
     const secret = password || (/^(nats|tls):/.test(one.trim()) ? username : '');
-    if (secret) return decodeURIComponent(secret);
+    if (secret) return decoded(secret);
   }
   return undefined;
+}
+
+/** As the driver of PostgreSQL has it, which takes a percent sign that encodes nothing for itself. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 /** Whether a host is this machine. */
