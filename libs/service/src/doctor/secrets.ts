@@ -92,7 +92,7 @@ export function signingFindings(
             `${name} ${weakness}`,
             name === 'JWT_SECRET'
               ? `${NEW_SECRET}, and to whoever signs tokens. Those that are signed with the old one end.`
-              : `${NEW_SECRET} as the first of KEY_SECRET, before the old one and a comma, until no key of the old one is left.`,
+              : `${NEW_SECRET} in its place, without keeping it for a while: who guesses it could go on. Clients fetch new keys.`,
           ),
         ];
   });
