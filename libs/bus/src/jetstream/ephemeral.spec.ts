@@ -66,6 +66,7 @@ describe('an event of an ephemeral topic', () => {
         bytes: expect.any(Uint8Array),
         message: { x: 1 },
         traceparent,
+        time: expect.stringMatching(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/),
       });
     }
     expect(await lastSequence()).toBe(before);
