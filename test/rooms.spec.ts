@@ -610,10 +610,15 @@ describe('who receives what', () => {
         const poller = new Poller({ urls, database: tenant.audience, token, channels: topics, last });
         return async (atLeast) => {
           const came: string[] = [];
+          let silent = 0;
           for (let ended = false; !ended || came.length < atLeast; ) {
             const { status, body } = await poller.poll();
             expect([status, body.recovered]).toEqual([200, undefined]);
-            if (!body.message) throw new Error(`only ${came.length} of ${atLeast} came: ${came}`);
+            if (!body.message) {
+              // A poll waits for a second, and a busy machine may take longer over what it waits for.
+              if (++silent === 20) throw new Error(`only ${came.length} of ${atLeast} came: ${came}`);
+              continue;
+            }
             came.push(`${body.channel} ${body.message.n}`);
             ended ||= isEnd(body.channel);
           }

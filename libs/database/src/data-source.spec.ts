@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { createDatabase, startPostgres, startTcpProxy, type TcpProxy } from '@posthorn/testing';
+import type pg from 'pg';
 import {
   Column,
   type DataSource,
@@ -237,6 +238,16 @@ describe('a data source', () => {
     expect(isUnavailable(error) || error).toBe(true);
     link.restore();
     expect(await source.query('SELECT text FROM note')).toEqual([{ text: 'from the migration' }]);
+  });
+
+  it('bears the failure of a connection that was handed over and has nobody to listen yet', async () => {
+    await using database = await createDatabase();
+    const source = await openNotes({ url: database.url });
+    const { master } = source.driver as unknown as { master: pg.Pool };
+    const connection = await master.connect();
+    expect(() => connection.emit('error', new Error('terminated'))).not.toThrow();
+    connection.release(true);
+    expect(await source.query('SELECT count(*)::int AS rows FROM note')).toEqual([{ rows: 1 }]);
   });
 
   it('fails queries that wait for a connection too long', async () => {

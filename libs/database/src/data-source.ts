@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
 import { DataSource, type DataSourceOptions, type Logger, MigrationExecutor } from 'typeorm';
 import { isUnavailable } from './failure.js';
 import { type DatabaseTls, databaseTlsRefusal, driverAddress } from './tls.js';
@@ -53,6 +54,18 @@ const silent: Logger = {
   logSchemaBuild() {},
 };
 
+/**
+ * A connection whose failure ends no process. The pool listens while it is idle, and whoever has taken it soon after; a
+ * server that dies right behind its last answer is told of between the two, in the same step, to nobody. A statement on
+ * it fails, and the pool replaces it.
+ */
+class Connection extends pg.Client {
+  constructor(config?: string | pg.ClientConfig) {
+    super(config);
+    this.on('error', () => {});
+  }
+}
+
 function connectionOptions(options: DatabaseOptions, limits: Record<string, number>): DataSourceOptions {
   const { url, tls, schema, entities, migrations, poolSize = 10, onConnectionLost } = options;
   if (!/^[a-z][a-z0-9_]*$/.test(schema)) throw new TypeError(`Not a plain schema name: ${schema}`);
@@ -73,7 +86,13 @@ function connectionOptions(options: DatabaseOptions, limits: Record<string, numb
     // An idle connection reports here when its server goes away; unhandled, it would end the process.
     poolErrorHandler: (error: Error) => onConnectionLost?.(error),
     // Said also where it is not wanted: the driver would look into the environment.
-    extra: { keepAlive: true, options: `-c search_path=${schema}`, ssl: address.ssl, ...limits },
+    extra: {
+      Client: Connection,
+      keepAlive: true,
+      options: `-c search_path=${schema}`,
+      ssl: address.ssl,
+      ...limits,
+    },
   };
 }
 
